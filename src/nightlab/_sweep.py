@@ -1,0 +1,77 @@
+"""Finding what a dead shim or a dead nightlab left behind, and killing it."""
+
+from __future__ import annotations
+
+import os
+
+from nightlab import _shim
+
+MARKER = "NIGHTLAB_RUN"
+
+
+def sweep(marker_prefix: str) -> list[int]:
+    """Kill every process of this user whose NIGHTLAB_RUN starts so, and its descendants.
+
+    For recovery after nightlab and the shim were killed together. Returns the pids killed.
+    Never this process or one of its ancestors.
+    """
+    wanted = f"{MARKER}={marker_prefix}".encode()
+
+    def find() -> set[int]:
+        rows = _shim.table()
+        spared = {os.getpid()}
+        pid = os.getpid()
+        while pid in rows and pid > 1:
+            spared.add(pid)
+            pid = rows[pid][0]
+        marked = {pid for pid in rows if pid not in spared and _carries(pid, wanted)}
+        return ({pid for pid in marked if rows[pid][1]} | _shim.descendants(marked, rows)) - spared
+
+    killed, _ = _shim.kill_all(find, lambda: False)
+    return sorted(killed)
+
+
+def kill_orphans() -> set[int]:
+    """Kill what fell to this process from killed shims. Returns the survivors.
+
+    An orphan is told by the oom_score_adj that all runs have; a program that lowered its
+    own (root only) is known by its marker.
+    """
+    me = os.getpid()
+
+    def orphans(rows: dict[int, tuple[int, bool, int]]) -> set[int]:
+        return {pid for pid, row in rows.items() if row[0] == me and _is_of_a_run(pid)}
+
+    def find() -> set[int]:
+        rows = _shim.table()
+        tops = orphans(rows)
+        return {pid for pid in tops if rows[pid][1]} | _shim.descendants(tops, rows)
+
+    def reap() -> bool:
+        left = orphans(_shim.table())
+        for pid in left:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue
+        return bool(left)
+
+    return _shim.kill_all(find, reap)[1]
+
+
+def _is_of_a_run(pid: int) -> bool:
+    if _shim.read_proc(pid, "oom_score_adj", 16).strip() == b"%d" % _shim.OOM_TAG:
+        return True
+    return _carries(pid, f"{MARKER}=".encode())
+
+
+def _carries(pid: int, wanted: bytes) -> bool:
+    if _shim.LINUX:
+        return any(v.startswith(wanted) for v in _shim.read_proc(pid, "environ").split(b"\0"))
+    import psutil  # noqa: PLC0415 - not needed on Linux
+
+    try:
+        value = psutil.Process(pid).environ().get(MARKER)
+    except psutil.Error:
+        return False
+    return value is not None and f"{MARKER}={value}".encode().startswith(wanted)

@@ -1,0 +1,391 @@
+"""The operations on one study: begin, run, judge, settle, recover.
+
+Every driver (the loop, and later the MCP tools) uses these and nothing else writes the
+journal. Each act has its intent in the journal before it and its outcome after it, and is
+idempotent, so that ``recover`` can complete or fail whatever a ``kill -9`` cut short.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from nightlab import commits, ledger, process, runs, scope
+from nightlab.config import Paths, Settings
+from nightlab.devices import Slot
+from nightlab.errors import ExecutorError, GitError, SandboxError, ScopeError
+from nightlab.events import (
+    Committed,
+    Event,
+    Judged,
+    Proposed,
+    Rebased,
+    Refused,
+    RunFinished,
+    RunStarted,
+    Settled,
+    Warned,
+)
+from nightlab.executors import Executor, Job
+from nightlab.git import Repo
+from nightlab.history import History
+from nightlab.journal import Journal
+from nightlab.judge import Case, Judge, Noise
+from nightlab.model import (
+    Action,
+    Arm,
+    Claim,
+    Decision,
+    Experiment,
+    Proposal,
+    Purpose,
+    Run,
+    Verdict,
+    Want,
+)
+from nightlab.process import Finished
+from nightlab.sandboxes import Sandbox
+
+_VERDICTS = {
+    Action.KEEP: Verdict.KEEP,
+    Action.DISCARD: Verdict.DISCARD,
+    Action.INCONCLUSIVE: Verdict.INCONCLUSIVE,
+    Action.CRASH: Verdict.CRASH,
+}
+
+
+@dataclass(frozen=True)
+class Active:
+    """A run that was started and not yet recorded."""
+
+    started: RunStarted
+    job: Job
+    slot: Slot
+    began_at: float
+
+
+class Engine:
+    """One study, opened for writing. Not thread-safe: one thread drives it.
+
+    ``history`` is the fold of ``journal`` and is kept up to date by ``record``. ``now``
+    gives Unix seconds; only for what people read, durations never come from it.
+    """
+
+    def __init__(
+        self,
+        *,
+        paths: Paths,
+        settings: Settings,
+        repo: Repo,
+        journal: Journal,
+        history: History,
+        executor: Executor,
+        sandbox: Sandbox,
+        judge: Judge,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.paths = paths
+        self.settings = settings
+        self.repo = repo
+        self.journal = journal
+        self.history = history
+        self.executor = executor
+        self.sandbox = sandbox
+        self.judge = judge
+        self.now = now
+        self.study = history.study
+        self._scope_at: tuple[str, dict[str, str]] = ("", {})
+
+    def record(self, event: Event) -> None:
+        """Append to the journal, durably, and fold. Raises JournalError; then nothing happened."""
+        stamped = self.journal.append(_at(event, self.now()))
+        self.history.apply(stamped)  # type: ignore[arg-type]  # every Event subclass is in AnyEvent
+
+    # -- propose
+
+    def files_in_scope(self) -> dict[str, str]:
+        """The texts that may change, as on the incumbent; paths relative to the project."""
+        tip = self.history.tip
+        if self._scope_at[0] != tip:
+            inside = [p for p in self.repo.files(tip) if self._in_scope(p)]
+            texts = self.repo.read(tip, inside)
+            strip = len(self._prefix)
+            self._scope_at = (tip, {path[strip:]: text for path, text in texts.items()})
+        return dict(self._scope_at[1])
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self.study.prefix}/" if self.study.prefix else ""
+
+    def _in_scope(self, path: str) -> bool:
+        inside = path.startswith(self._prefix)
+        return inside and scope.matches(path[len(self._prefix) :], self.study.edit)
+
+    def begin_baseline(self) -> int:
+        """Experiment 1: the untouched code."""
+        tree = self.repo.tree_of(self.history.base_commit)
+        claim = Claim(description="baseline", researcher="nightlab", category="baseline")
+        self.record(Proposed(number=1, parent=self.history.base_commit, tree=tree, claim=claim))
+        self._commit(1)
+        return 1
+
+    def begin(self, proposal: Proposal, files: Mapping[str, str], base: str) -> int:
+        """Check a proposal, commit it on the incumbent, and return its number.
+
+        ``files`` and ``base`` are the texts and the commit that the researcher was shown; when
+        the incumbent has moved since, the change is carried over. Raises ScopeError when it is
+        refused; the refusal is in the journal, no experiment is.
+        """
+        parent = self.history.tip
+        number = self.history.next_number()
+        try:
+            changed = scope.check(proposal.files, files, self.study.edit)
+            tree = self._tree(base, parent, changed, number)
+        except ScopeError as refusal:
+            reason = f"{refusal.what}: {refusal.why}"
+            self.record(
+                Refused(
+                    description=_one_line(proposal.description),
+                    reason=reason,
+                    researcher=proposal.researcher,
+                )
+            )
+            raise
+        lines = self.repo.numstat(parent, tree)
+        claim = Claim(
+            description=_one_line(proposal.description) or "(no description)",
+            hypothesis=process.clean(proposal.hypothesis)[:2000],
+            category=_one_line(proposal.category),
+            researcher=proposal.researcher,
+            changes=proposal.changes,
+            lines_added=lines.added,
+            lines_removed=lines.removed,
+        )
+        self.record(Proposed(number=number, parent=parent, tree=tree, claim=claim))
+        self._commit(number)
+        return number
+
+    def _tree(self, base: str, parent: str, changed: Mapping[str, str | None], number: int) -> str:
+        files = {self._prefix + path: text for path, text in changed.items()}
+        tree: str | None = self.repo.write_tree(base, files, self._index(number))
+        if tree is not None and base != parent:
+            tree = self.repo.merge(base, tree, parent, self._index(number))
+        if tree is None:
+            raise ScopeError(
+                "the proposal changes lines that the incumbent has changed meanwhile",
+                f"it was made for {base[:7]}, the incumbent is {parent[:7]} now",
+                "propose it again on the incumbent",
+            )
+        before = self.history.tried.get(tree)
+        if before is not None:
+            raise ScopeError(
+                f"experiment {before} already tried exactly these files",
+                _outcome_of(self.history.experiments[before]),
+                "propose something else",
+            )
+        return tree
+
+    def _index(self, number: int) -> Path:
+        # A handful of index files, reused: git then rereads only what moved.
+        return self.paths.index(self.study.tag, f"{number % 8}")
+
+    def _commit(self, number: int) -> None:
+        experiment = self.history.experiments[number]
+        tree = self.history.trees[number]
+        commit = commits.of_proposal(self.repo, self.study, experiment, tree)
+        self.record(Committed(number=number, commit=commit))
+
+    # -- run
+
+    def start_run(self, number: int, want: Want, slot: Slot) -> Active | None:
+        """Start one run for experiment ``number``; None when it was lost to infrastructure."""
+        if want.arm is Arm.INCUMBENT and self.history.incumbent is not None:
+            subject = self.history.incumbent
+        else:
+            subject = self.history.experiments[number]
+        run_id = self.history.last_run_id + 1
+        started = RunStarted(
+            run=run_id,
+            experiment=subject.number,
+            occasion=number,
+            purpose=self._purpose(number, want, subject),
+            seed=want.seed,
+            device=slot.name,
+            commit=subject.commit,
+            marker=f"{self.study.tag}/{run_id}",
+        )
+        self.record(started)
+        began_at = self.now()
+        try:
+            runs.prepare(self._run_dir(run_id))
+            tree = self._run_dir(run_id) / "tree"
+            self.repo.materialise(started.commit, tree, self._index(subject.number))
+            writable = tuple(self._prefix + path for path in self.files_in_scope())
+            order = runs.order(
+                started, slot, self.paths, self.settings, self.study, self.sandbox, writable
+            )
+            job = self.executor.start(order)
+        except (SandboxError, ExecutorError, GitError, OSError) as error:
+            self._lost(started, began_at, f"{error}")
+            return None
+        return Active(started, job, slot, began_at)
+
+    def _run_dir(self, run_id: int) -> Path:
+        return self.paths.run(self.study.tag, run_id)
+
+    def _purpose(self, number: int, want: Want, subject: Experiment) -> Purpose:
+        if number == 1:
+            return Purpose.BASELINE
+        if want.arm is Arm.INCUMBENT:
+            return Purpose.INCUMBENT
+        return Purpose.CONFIRM if any(r.outcome.counts for r in subject.runs) else Purpose.SCREEN
+
+    def finish_run(self, active: Active, finished: Finished | None, lost: str = "") -> Run:
+        """Measure a run that ended (or was lost, with the reason) and record it."""
+        if finished is None:
+            return self._lost(active.started, active.began_at, lost)
+        started = active.started
+        run_dir = self._run_dir(started.run)
+        run = runs.measure(started, active.began_at, finished, run_dir, self.study.objective)
+        self.record(RunFinished(run=run))
+        if finished.survivors:
+            pids = ", ".join(map(str, finished.survivors))
+            self.record(Warned(text=f"run {started.run} left processes that do not die: {pids}"))
+        runs.remove_tree(run_dir / "tree")
+        return run
+
+    def _lost(self, started: RunStarted, began_at: float, why: str) -> Run:
+        run = runs.lost(started, began_at, _one_line(why))
+        self.record(RunFinished(run=run))
+        runs.remove_tree(self._run_dir(started.run) / "tree")
+        return run
+
+    # -- judge and settle
+
+    def case(self, number: int) -> Case:
+        """All that the judge may look at for one experiment."""
+        history = self.history
+        subject = history.experiments[number]
+        incumbent = history.incumbent
+        baseline = history.baseline
+        return Case(
+            number=number,
+            objective=self.study.objective,
+            candidate=_counting(subject),
+            incumbent=_counting(incumbent) if incumbent and number > 1 else (),
+            baseline=_counting(baseline) if baseline else (),
+            guards=self.study.guards,
+            noise=Noise(sigma=history.noise.sigma, df=history.noise.df),
+            lines_added=subject.claim.lines_added,
+            lines_removed=subject.claim.lines_removed,
+            since_refresh=history.since_refresh,
+        )
+
+    def decide(self, number: int) -> Decision:
+        """Ask the judge. Changes nothing."""
+        return self.judge.decide(self.case(number))
+
+    def settle(self, number: int, decision: Decision) -> Verdict | None:
+        """Carry a terminal decision out: trailers, refs, branch, ledger.
+
+        None when a keep stood on an incumbent that has moved meanwhile: then it is rebased and
+        must be run again. Raises GitError with everything still recoverable.
+        """
+        subject = self.history.experiments[number]
+        moved = number > 1 and subject.parent != self.history.tip
+        if decision.action is Action.KEEP and moved:
+            rebased = self._rebase(subject)
+            if rebased:
+                return None
+            decision = _conflicted(decision, self.history.incumbent)
+        self.record(Judged(number=number, decision=decision))
+        return self._settle(number)
+
+    def _settle(self, number: int) -> Verdict:
+        experiment = self.history.experiments[number]
+        decision = experiment.decision
+        if decision is None:
+            raise ValueError(f"experiment {number} has no decision to settle")
+        verdict = _VERDICTS[decision.action]
+        tree = self.history.trees[number]
+        commit = commits.of_verdict(self.repo, self.study, experiment, tree, verdict)
+        self.record(Settled(number=number, verdict=verdict, commit=commit))
+        if verdict is Verdict.KEEP:
+            self.advance_branch()
+        ledger.append(self.paths.ledger(self.study.tag), self.history, number)
+        return verdict
+
+    def advance_branch(self) -> None:
+        """Move the study's branch to the incumbent; warn where that would disturb a person."""
+        stays = commits.advance_branch(self.repo, self.history)
+        if stays:
+            self.record(Warned(text=stays))
+
+    def _rebase(self, subject: Experiment) -> bool:
+        """Put the same change on the incumbent of now; False when the two touch the same lines."""
+        parent = self.history.tip
+        index = self._index(subject.number)
+        tree = self.repo.merge(subject.parent, subject.commit, parent, index)
+        if tree is None:
+            return False
+        moved = msgspec.structs.replace(subject, parent=parent)
+        commit = commits.of_proposal(self.repo, self.study, moved, tree)
+        self.record(Rebased(number=subject.number, parent=parent, tree=tree, commit=commit))
+        return True
+
+    # -- recover
+
+    def recover(self) -> list[str]:
+        """Complete or fail every intent without an outcome; say what was done, a line each.
+
+        Safe to call again, and after a crash of itself.
+        """
+        done = []
+        for started in list(self.history.pending.values()):
+            killed = process.sweep(started.marker)
+            self._lost(started, started.at, "nightlab ended before the run did")
+            strays = f"; killed {len(killed)} stray processes" if killed else ""
+            done.append(f"run {started.run} of experiment {started.experiment} is lost{strays}")
+        for experiment in self.history.open():
+            if not experiment.commit:
+                self._commit(experiment.number)
+                done.append(f"experiment {experiment.number} committed")
+            elif experiment.decision is not None:
+                verdict = self._settle(experiment.number)
+                done.append(f"experiment {experiment.number} settled: {verdict}")
+        if self.history.incumbent is not None:
+            self.advance_branch()
+        ledger.rewrite(self.paths.ledger(self.study.tag), self.history)
+        return done
+
+
+def _at(event: Event, at: float) -> Event:
+    return msgspec.structs.replace(event, at=at)
+
+
+def _counting(experiment: Experiment) -> tuple[Run, ...]:
+    return tuple(run for run in experiment.runs if run.outcome.counts)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(process.clean(text).split())[:300]
+
+
+def _outcome_of(experiment: Experiment) -> str:
+    verdict = experiment.verdict.value if experiment.verdict else "still open"
+    return f"{verdict}: {experiment.decision.reason}" if experiment.decision else verdict
+
+
+def _conflicted(decision: Decision, incumbent: Experiment | None) -> Decision:
+    number = incumbent.number if incumbent else 1
+    return Decision(
+        action=Action.INCONCLUSIVE,
+        rule="conflict",
+        reason=f"{decision.reason}; but it changes the same lines as experiment {number}, "
+        "which was kept meanwhile",
+        evidence=decision.evidence,
+    )

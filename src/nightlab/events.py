@@ -1,0 +1,166 @@
+"""The event types of the journal: facts in the past tense, one a line.
+
+An intent (Proposed, RunStarted, Judged) is appended before its act and the outcome
+(Committed, RunFinished, Settled) after it, so that an intent without its outcome is what
+``recover`` looks for.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from nightlab.model import Claim, Decision, Purpose, Run, Study, Verdict
+
+FORMAT = 1  # of the journal; a higher number is refused, a lower one upgraded here
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=_snake):
+    """One line of the journal. ``seq`` counts from 1 without a gap; ``at`` is Unix seconds."""
+
+    seq: int = 0
+    at: float = 0.0
+
+
+class StudyStarted(Event, frozen=True):
+    """The first line: what the study is, and the commit it starts from."""
+
+    study: Study
+    base_commit: str
+    format: int = FORMAT
+    version: str = ""
+    machine: dict[str, str] = {}
+
+
+class SessionStarted(Event, frozen=True):
+    """A lab began to work: who proposes, who judges, in which box, with what bounds."""
+
+    pid: int
+    host: str
+    researcher: str
+    judge: str
+    sandbox: str
+    slots: tuple[str, ...]
+    bounds: str = ""
+
+
+class SessionEnded(Event, frozen=True):
+    """The lab stopped, and why: a bound, a request, an interrupt, an error."""
+
+    reason: str
+    detail: str = ""
+
+
+class Proposed(Event, frozen=True):
+    """Intent to commit: ``tree`` holds the proposal's files on top of ``parent``."""
+
+    number: int
+    parent: str
+    tree: str
+    claim: Claim
+
+
+class Committed(Event, frozen=True):
+    """``refs/nightlab/<tag>/<number>`` points to ``commit``."""
+
+    number: int
+    commit: str
+
+
+class Rebased(Event, frozen=True):
+    """The incumbent had moved: the same change now stands on ``parent``; its runs start anew."""
+
+    number: int
+    parent: str
+    tree: str
+    commit: str
+
+
+class RunStarted(Event, frozen=True):
+    """Intent to run. ``marker`` is in the environment of every process of the run."""
+
+    run: int
+    experiment: int
+    occasion: int
+    purpose: Purpose
+    seed: int
+    device: str
+    commit: str
+    marker: str = ""
+
+
+class RunFinished(Event, frozen=True):
+    """A run's end, whatever it was."""
+
+    run: Run
+
+
+class Judged(Event, frozen=True):
+    """A decision that ends an experiment; an intent to settle it."""
+
+    number: int
+    decision: Decision
+
+
+class Settled(Event, frozen=True):
+    """The experiment is closed; ``commit`` carries the verdict in its trailers."""
+
+    number: int
+    verdict: Verdict
+    commit: str
+
+
+class Refused(Event, frozen=True):
+    """A proposal that never became an experiment, and why."""
+
+    description: str
+    reason: str
+    researcher: str = ""
+
+
+class Noted(Event, frozen=True):
+    """A person's nudge. ``message`` is its file's name in the inbox: it is taken once."""
+
+    text: str
+    author: str = ""
+    message: str = ""
+
+
+class Paused(Event, frozen=True):
+    """The lab waits, and says why."""
+
+    reason: str
+
+
+class Resumed(Event, frozen=True):
+    """The lab works again."""
+
+
+class Warned(Event, frozen=True):
+    """Something a person should know: infrastructure that failed, a branch that could not move."""
+
+    text: str
+
+
+AnyEvent = (
+    StudyStarted
+    | SessionStarted
+    | SessionEnded
+    | Proposed
+    | Committed
+    | Rebased
+    | RunStarted
+    | RunFinished
+    | Judged
+    | Settled
+    | Refused
+    | Noted
+    | Paused
+    | Resumed
+    | Warned
+)

@@ -1,0 +1,121 @@
+"""Runs on this machine, one per slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from nightlab import process
+from nightlab.devices import Slot, slots
+from nightlab.errors import ExecutorError, SandboxError
+from nightlab.executors import Job, Order
+from nightlab.process import Child, Finished
+from nightlab.sandboxes import Launch, Sandbox
+
+# After the grace, killing takes milliseconds, or 5 s when a driver holds a process.
+_CLOSE_S = 10.0
+
+
+class LocalJob:
+    """A run on this machine."""
+
+    def __init__(self, child: Child, sandbox: Sandbox, launch: Launch) -> None:
+        self._child = child
+        self._sandbox = sandbox
+        self._launch = launch
+        self._cleaned = False
+
+    @property
+    def pid(self) -> int:
+        """The top of the run's tree of processes."""
+        return self._child.pid
+
+    def poll(self, timeout_s: float) -> Finished | None:
+        try:
+            finished = self._child.poll(timeout_s)
+        except BaseException:
+            self._clean()
+            raise
+        if finished is None:
+            return None
+        broken = self._sandbox.broke(self._launch, finished)
+        self._clean()
+        if broken is not None:
+            raise SandboxError(f"the {self._sandbox.name} sandbox failed under a run", broken)
+        return finished
+
+    def _clean(self) -> None:
+        if not self._cleaned:
+            self._cleaned = True
+            self._launch.cleanup()
+
+    def stop(self) -> None:
+        self._child.stop()
+
+    def elapsed_s(self) -> float:
+        return self._child.elapsed_s()
+
+    def tail(self, lines: int = 5) -> list[str]:
+        return self._child.tail(lines)
+
+
+class LocalExecutor:
+    """This machine's devices. Without slots given, takes what ``devices.slots()`` finds."""
+
+    name = "local"
+
+    def __init__(self, places: Sequence[Slot] | None = None) -> None:
+        self.slots: Sequence[Slot] = tuple(slots() if places is None else places)
+        self._jobs: dict[str, LocalJob] = {}
+
+    def start(self, order: Order) -> Job:
+        """Start the order. The slot's environment (its device) goes over the cell's own."""
+        if order.slot not in self.slots:
+            raise ExecutorError(f"this machine has no slot {order.slot.name}")
+        if self._is_busy(order.slot):
+            raise ExecutorError(
+                f"the slot {order.slot.name} is taken", "two runs on it would measure each other"
+            )
+        cell = replace(order.cell, env=order.cell.env | order.slot.env, gpus=order.slot.gpus)
+        launch = order.sandbox.launch(cell)
+        try:
+            child = process.start(
+                launch.argv,
+                env=launch.env,
+                cwd=launch.cwd,
+                wall_s=order.wall_s,
+                log=order.log,
+                grace_s=order.grace_s,
+                marker=order.marker,
+                memory_bytes=launch.memory_bytes,
+                pass_fds=launch.pass_fds,
+            )
+        except BaseException:
+            launch.cleanup()
+            raise
+        job = LocalJob(child, order.sandbox, launch)
+        self._jobs[order.slot.name] = job
+        return job
+
+    def _is_busy(self, slot: Slot) -> bool:
+        job = self._jobs.get(slot.name)
+        if job is None:
+            return False
+        try:
+            return job.poll(0) is None
+        except (ExecutorError, SandboxError):  # lost: whoever holds the job is told
+            return False
+
+    def close(self) -> None:
+        """Stop every job and wait for the proof. Raises ExecutorError when one does not end."""
+        for job in self._jobs.values():
+            job.stop()
+        for name, job in self._jobs.items():
+            try:
+                if job.poll(_CLOSE_S) is None:
+                    raise ExecutorError(
+                        f"the run on {name} does not end", f"look at process {job.pid}"
+                    )
+            except SandboxError:
+                continue
+        self._jobs.clear()

@@ -1,0 +1,326 @@
+"""Every git call. nightlab works beside the person's checkout, never in it.
+
+Commits are made from a private index under ``.nightlab/`` with plumbing commands, so the
+checkout, its index, its branch and its hooks are not involved, and no git command ever runs
+in a folder that a run wrote to. Runs get a plain copy of the commit's files without
+``.git``. Rejected: ``git worktree add``, which registers in the person's repository, runs
+their hooks, and leaves a ``.git`` file that points a run at the repository.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightlab import process
+from nightlab.errors import GitError
+
+_IDENTITY = ("nightlab", "nightlab@localhost")
+_REF_ATTEMPTS = 5
+_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+@dataclass(frozen=True)
+class Numstat:
+    """Lines of a diff; binary files count as none."""
+
+    added: int
+    removed: int
+
+
+def discover(folder: Path) -> Repo:
+    """Find the repository that holds ``folder``. Raises GitError when there is none."""
+    args = ("rev-parse", "--show-toplevel", "--git-common-dir", "--absolute-git-dir")
+    done = process.call(("git", *args, "--show-prefix"), cwd=folder, env=_environment())
+    if done.exit_code != 0:
+        raise GitError(
+            f"{folder} is not in a git repository",
+            "nightlab keeps every experiment as a commit, so it needs one",
+            "git init && git add -A && git commit -m 'start'",
+        )
+    # One answer a line, except where a path holds a newline itself.
+    lines = done.stdout.decode("utf-8", "surrogateescape").rstrip("\n").split("\n")
+    if len(lines) != 4:
+        return _discover_one_by_one(folder)
+    top, common, git_dir, prefix = lines
+    return Repo(Path(top), (folder / common).resolve(), Path(git_dir), prefix.rstrip("/"))
+
+
+def _discover_one_by_one(folder: Path) -> Repo:
+    """The slow way, for paths with a newline in them."""
+
+    def ask(what: str) -> str:
+        done = process.call(("git", "rev-parse", what), cwd=folder, env=_environment())
+        return done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+    common = (folder / ask("--git-common-dir")).resolve()
+    prefix = ask("--show-prefix").rstrip("/")
+    return Repo(Path(ask("--show-toplevel")), common, Path(ask("--absolute-git-dir")), prefix)
+
+
+def _environment() -> dict[str, str]:
+    """The caller's environment without GIT_*: a hook or alias must not redirect us."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    env |= {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "LC_ALL": "C",
+        "GIT_AUTHOR_NAME": _IDENTITY[0],
+        "GIT_AUTHOR_EMAIL": _IDENTITY[1],
+        "GIT_COMMITTER_NAME": _IDENTITY[0],
+        "GIT_COMMITTER_EMAIL": _IDENTITY[1],
+    }
+    return env
+
+
+class Repo:
+    """A repository, as seen from one project in it.
+
+    ``top`` is its working tree, ``git_dir`` its common git folder (objects and refs),
+    ``head_dir`` that of this working tree (its HEAD), ``prefix`` the project's folder
+    inside it ("" at the top).
+
+    Paths in and out of the methods are relative to ``top`` and use "/". Every method
+    raises GitError when git refuses.
+    """
+
+    def __init__(self, top: Path, git_dir: Path, head_dir: Path, prefix: str = "") -> None:
+        self.top = top
+        self.git_dir = git_dir
+        self.head_dir = head_dir
+        self.prefix = prefix
+        self._base_env = _environment()
+        self._safe = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+        self._index_at: dict[Path, str] = {}
+
+    # -- reading
+
+    def head(self) -> str:
+        """The commit that the checkout is on. Raises GitError in a repository without one."""
+        done = self._call("rev-parse", "--verify", "-q", "HEAD^{commit}", head=True, ok=(0, 1))
+        if done.exit_code != 0:
+            raise GitError(
+                f"the repository {self.top} has no commit yet",
+                "a study starts from a commit",
+                "git add -A && git commit -m 'start'",
+            )
+        return done.stdout.decode().strip()
+
+    def resolve(self, ref: str) -> str | None:
+        """The commit a ref points to, None if it does not exist."""
+        done = self._call("rev-parse", "--verify", "-q", f"{ref}^{{commit}}", ok=(0, 1, 128))
+        return done.stdout.decode().strip() if done.exit_code == 0 else None
+
+    def tree_of(self, commit: str) -> str:
+        return self._text("rev-parse", "--verify", "-q", f"{commit}^{{tree}}").strip()
+
+    def files(self, commit: str) -> list[str]:
+        """Every file of the commit."""
+        out = self._call("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).stdout
+        return [p.decode("utf-8", "surrogateescape") for p in out.split(b"\0") if p]
+
+    def read(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
+        """The text of files at a commit; bytes that are not UTF-8 survive as surrogates.
+
+        A path that the commit does not have is absent from the answer.
+        """
+        asked = b"".join(f"{commit}:{p}\n".encode("utf-8", "surrogateescape") for p in paths)
+        if any("\n" in p for p in paths):
+            return {p: t for p in paths if (t := self._read_one(commit, p)) is not None}
+        out = self._call("cat-file", "--batch", input_bytes=asked).stdout
+        found: dict[str, str] = {}
+        at = 0
+        for path in paths:
+            end = out.index(b"\n", at)
+            header = out[at:end]
+            at = end + 1
+            if header.endswith(b" missing"):
+                continue
+            size = int(header.rsplit(b" ", 1)[1])
+            found[path] = out[at : at + size].decode("utf-8", "surrogateescape")
+            at += size + 1
+        return found
+
+    def _read_one(self, commit: str, path: str) -> str | None:
+        done = self._call("cat-file", "blob", f"{commit}:{path}", ok=(0, 128))
+        return done.stdout.decode("utf-8", "surrogateescape") if done.exit_code == 0 else None
+
+    def diff(self, old: str, new: str) -> str:
+        """The patch from one commit or tree to another, for people: plain, with file names."""
+        args = ("diff", "--no-color", "--no-ext-diff", "--no-textconv", old, new)
+        return self._call(*args).stdout.decode("utf-8", "replace")
+
+    def numstat(self, old: str, new: str) -> Numstat:
+        args = ("diff-tree", "-r", "--numstat", "-z", "--no-renames", old, new)
+        added = removed = 0
+        for line in self._call(*args).stdout.split(b"\0"):
+            cells = line.split(b"\t")
+            if len(cells) > 1 and cells[0].isdigit() and cells[1].isdigit():
+                added += int(cells[0])
+                removed += int(cells[1])
+        return Numstat(added, removed)
+
+    def uncommitted(self) -> list[str]:
+        """Tracked files of the checkout that differ from its HEAD, and untracked ones."""
+        args = ("status", "--porcelain", "-z", "--untracked-files=normal", "--no-renames")
+        done = self._call(f"--work-tree={self.top}", *args, head=True)
+        text = done.stdout.decode("utf-8", "surrogateescape")
+        return [entry[3:] for entry in text.split("\0") if entry]
+
+    def checked_out_branches(self) -> set[str]:
+        """Full names of the branches that the checkout or a linked worktree is on."""
+        text = self._text("worktree", "list", "--porcelain")
+        return {line[7:] for line in text.split("\n") if line.startswith("branch ")}
+
+    # -- writing objects and refs; the checkout stays as it is
+
+    def write_tree(self, parent: str, files: Mapping[str, str | None], index: Path) -> str:
+        """The tree of ``parent`` with ``files`` set (text) or removed (None).
+
+        ``index`` is a private index file, left at the new tree so that ``materialise``
+        need not read it again. Executable bits of existing files are kept.
+        """
+        self._read_into(index, parent)
+        modes = self._modes(parent, list(files))
+        lines = b""
+        for path, text in files.items():
+            raw = path.encode("utf-8", "surrogateescape")
+            if text is None:
+                lines += b"0 " + b"0" * 40 + b"\t" + raw + b"\0"
+                continue
+            data = text.encode("utf-8", "surrogateescape")
+            blob = self._call("hash-object", "-w", "--stdin", input_bytes=data).stdout.strip()
+            lines += modes.get(path, "100644").encode() + b" " + blob + b"\t" + raw + b"\0"
+        self._index_at.pop(index, None)
+        args = ("update-index", "-z", "--index-info")
+        self._call(*args, input_bytes=lines, index=index)
+        tree = self._call("write-tree", index=index).stdout.decode().strip()
+        self._index_at[index] = tree
+        return tree
+
+    def _modes(self, parent: str, paths: list[str]) -> dict[str, str]:
+        out = self._call("ls-tree", "-z", "--full-tree", parent, "--", *paths).stdout
+        modes = {}
+        for entry in out.split(b"\0"):
+            if entry:
+                head, _, name = entry.partition(b"\t")
+                modes[name.decode("utf-8", "surrogateescape")] = head.split(b" ")[0].decode()
+        return modes
+
+    def commit_tree(self, tree: str, parents: Sequence[str], message: str, at: float) -> str:
+        """Make a commit object. The same arguments give the same hash, so recovery repeats it."""
+        env = {"GIT_AUTHOR_DATE": f"{int(at)} +0000", "GIT_COMMITTER_DATE": f"{int(at)} +0000"}
+        args = ["commit-tree", tree]
+        for parent in parents:
+            args += ["-p", parent]
+        done = self._call(*args, input_bytes=message.encode("utf-8", "replace"), env=env)
+        return done.stdout.decode().strip()
+
+    def update_refs(self, updates: Sequence[tuple[str, str, str | None]]) -> None:
+        """Move refs in one transaction: (full name, new commit, expected old commit).
+
+        Old None: whatever it is now. Old "0"*40: it must not exist. Raises GitError and moves none
+        when an expectation fails.
+        """
+        lines = "".join(
+            f"update {name} {new}" + (f" {old}" if old is not None else "") + "\n"
+            for name, new, old in updates
+        )
+        args = ("update-ref", "--stdin", "-m", "nightlab")
+        for attempt in range(_REF_ATTEMPTS):
+            done = self._call(*args, input_bytes=lines.encode(), ok=(0, 128))
+            if done.exit_code == 0:
+                return
+            said = done.stderr.decode("utf-8", "replace").strip()
+            # Another git of the person's (a gc, a fetch) holds a ref's lock for a moment.
+            if "Unable to create" not in said or attempt == _REF_ATTEMPTS - 1:
+                raise GitError(f"git could not move a ref in {self.top}", said, "git fsck")
+            time.sleep(0.2 * 2**attempt)
+
+    def merge(self, base: str, ours: str, theirs: str, index: Path) -> str | None:
+        """The tree of ``theirs`` with the changes from ``base`` to ``ours`` on top.
+
+        None when both changed the same lines. Works with every git: one three-way merge a file.
+        """
+        names = self._call("diff-tree", "-r", "-z", "--name-only", "--no-renames", base, ours)
+        paths = [p.decode("utf-8", "surrogateescape") for p in names.stdout.split(b"\0") if p]
+        sides = [self.read(commit, paths) for commit in (ours, base, theirs)]
+        merged: dict[str, str | None] = {}
+        for path in paths:
+            mine, old, other = (side.get(path) for side in sides)
+            if other in (old, mine):
+                merged[path] = mine
+            elif mine is None or old is None or other is None:
+                return None
+            else:
+                text = self._merge_file(mine, old, other, index.with_suffix(".merge"))
+                if text is None:
+                    return None
+                merged[path] = text
+        return self.write_tree(theirs, merged, index)
+
+    def _merge_file(self, mine: str, old: str, other: str, scratch: Path) -> str | None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        files = [scratch / name for name in ("mine", "old", "other")]
+        for file, text in zip(files, (mine, old, other), strict=True):
+            file.write_bytes(text.encode("utf-8", "surrogateescape"))
+        done = self._call("merge-file", "-p", "-q", *map(str, files), ok=tuple(range(256)))
+        for file in files:
+            file.unlink()
+        scratch.rmdir()
+        return done.stdout.decode("utf-8", "surrogateescape") if done.exit_code == 0 else None
+
+    def materialise(self, commit: str, folder: Path, index: Path) -> None:
+        """Write the files of a commit or tree into a new ``folder``, without ``.git``."""
+        self._read_into(index, commit)
+        folder.mkdir(parents=True, exist_ok=False)
+        args = (f"--work-tree={folder}", "checkout-index", "-a", "-q")
+        self._call(*args, index=index, cwd=folder)
+
+    def _read_into(self, index: Path, commit: str) -> None:
+        if self._index_at.get(index) == commit and index.exists():
+            return
+        index.parent.mkdir(parents=True, exist_ok=True)
+        index.with_name(index.name + ".lock").unlink(missing_ok=True)  # of a killed nightlab
+        self._call("read-tree", commit, index=index)
+        self._index_at[index] = commit
+
+    # -- the one place where git starts
+
+    def _text(self, *args: str) -> str:
+        return self._call(*args).stdout.decode("utf-8", "surrogateescape")
+
+    def _call(
+        self,
+        *args: str,
+        input_bytes: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        index: Path | None = None,
+        cwd: Path | None = None,
+        head: bool = False,
+        ok: tuple[int, ...] = (0,),
+    ) -> process.Completed:
+        environment = self._base_env | dict(env or {})
+        if index is not None:
+            environment["GIT_INDEX_FILE"] = str(index)
+        done = process.call(
+            ("git", f"--git-dir={self.head_dir if head else self.git_dir}", *self._safe, *args),
+            cwd=cwd or (self.top if head else self.git_dir),
+            env=environment,
+            input_bytes=input_bytes,
+            timeout_s=600,
+        )
+        if done.exit_code not in ok:
+            said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+            verb = next(a for a in args if not a.startswith("-"))
+            raise GitError(f"git {verb} failed in {self.top}", said, "git fsck")
+        return done
+
+
+def is_hash(text: str) -> bool:
+    """Whether the text is a whole object name."""
+    return _HASH.fullmatch(text) is not None

@@ -1,0 +1,264 @@
+"""What happened: the replay of a journal in memory.
+
+``fold(events)`` is the only way from a journal to a History, for the running lab, for
+``status`` and for the report alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from nightlab.errors import JournalError
+from nightlab.events import (
+    FORMAT,
+    AnyEvent,
+    Committed,
+    Judged,
+    Noted,
+    Paused,
+    Proposed,
+    Rebased,
+    Refused,
+    Resumed,
+    RunFinished,
+    RunStarted,
+    SessionEnded,
+    SessionStarted,
+    Settled,
+    StudyStarted,
+    Warned,
+)
+from nightlab.model import Experiment, Outcome, Run, Verdict
+from nightlab.stats import Pool
+
+
+class Counts(msgspec.Struct):
+    """Settled experiments by verdict."""
+
+    keep: int = 0
+    discard: int = 0
+    inconclusive: int = 0
+    crash: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.keep + self.discard + self.inconclusive + self.crash
+
+
+class History:
+    """A study as far as its journal tells it. Only ``apply`` changes it.
+
+    ``experiments`` maps numbers to Experiments in order. ``pending`` maps run ids to
+    RunStarted events without their RunFinished. ``noise`` pools the objective over every
+    group of runs of the same code.
+    """
+
+    def __init__(self, started: StudyStarted) -> None:
+        self.study = started.study
+        self.base_commit = started.base_commit
+        self.started = started
+        self.session: SessionStarted | None = None
+        self.ended: SessionEnded | None = None
+        self.sessions = 0
+        self.experiments: dict[int, Experiment] = {}
+        self.trees: dict[int, str] = {}  # of open experiments only: for recovery
+        self.pending: dict[int, RunStarted] = {}
+        self.incumbent_number: int | None = None
+        self.counts = Counts()
+        self.noise = Pool()
+        self.notes: list[Noted] = []
+        self.warnings: list[Warned] = []
+        self.refused = 0
+        self.refusals: list[Refused] = []  # since the last proposal that was accepted
+        self.paused: Paused | None = None
+        self.runs = 0
+        self.last_run_id = 0
+        self.runs_by_outcome: dict[Outcome, int] = {}
+        self.device_seconds = 0.0
+        self.crashes_in_a_row = 0
+        self.since_refresh = 0
+        self.last_seq = started.seq
+        self.last_at = started.at
+        self.tried: dict[str, int] = {}  # tree -> the experiment that tried it
+
+    @property
+    def incumbent(self) -> Experiment | None:
+        """The accepted experiment now; None before the baseline is settled."""
+        return None if self.incumbent_number is None else self.experiments[self.incumbent_number]
+
+    @property
+    def baseline(self) -> Experiment | None:
+        """Experiment 1, open or settled."""
+        return self.experiments.get(1)
+
+    @property
+    def tip(self) -> str:
+        """The commit that the study's branch should point to."""
+        incumbent = self.incumbent
+        return self.base_commit if incumbent is None else incumbent.commit
+
+    def open(self) -> list[Experiment]:
+        """Experiments without a verdict, in order of number."""
+        return [self.experiments[n] for n in sorted(self.trees)]
+
+    def next_number(self) -> int:
+        return len(self.experiments) + 1
+
+    def settled(self) -> list[Experiment]:
+        """Experiments with a verdict, in order of number."""
+        return [e for e in self.experiments.values() if e.verdict is not None]
+
+    def apply(self, event: AnyEvent) -> None:
+        """Take one event in. Raises JournalError when it does not follow from those before."""
+        if isinstance(event, StudyStarted):
+            raise JournalError(
+                f"line {event.seq} of the journal starts a second study",
+                "two journals were joined, or one was edited by hand",
+                "move the study's folder under .nightlab/ away and start a new one",
+            )
+        # Each event type has a method named by its tag below.
+        handler = getattr(self, f"_{type(event).__struct_config__.tag}")
+        try:
+            handler(event)
+        except KeyError as missing:
+            raise JournalError(
+                f"line {event.seq} of the journal speaks of {missing}, which never began",
+                "lines are missing, or the journal was edited by hand",
+                "restore the journal from a copy, or start a new study with --tag",
+            ) from missing
+        self.last_seq = event.seq
+        self.last_at = event.at
+
+    # One method per event type, named by its tag.
+
+    def _session_started(self, event: SessionStarted) -> None:
+        self.session, self.ended = event, None
+        self.sessions += 1
+        self.paused = None
+
+    def _session_ended(self, event: SessionEnded) -> None:
+        self.ended = event
+
+    def _proposed(self, event: Proposed) -> None:
+        self.experiments[event.number] = Experiment(
+            number=event.number,
+            parent=event.parent,
+            commit="",
+            claim=event.claim,
+            started_at=event.at,
+        )
+        self.trees[event.number] = event.tree
+        self.tried.setdefault(event.tree, event.number)
+        self.refusals = []
+
+    def _committed(self, event: Committed) -> None:
+        self._replace(event.number, commit=event.commit)
+
+    def _rebased(self, event: Rebased) -> None:
+        self._replace(event.number, parent=event.parent, commit=event.commit, runs=(), value=None)
+        self.trees[event.number] = event.tree
+
+    def _run_started(self, event: RunStarted) -> None:
+        _ = self.experiments[event.experiment]
+        self.pending[event.run] = event
+        self.last_run_id = max(self.last_run_id, event.run)
+
+    def _run_finished(self, event: RunFinished) -> None:
+        run = event.run
+        experiment = self.experiments[run.experiment]
+        started = self.pending.pop(run.id)
+        self.runs += 1
+        self.runs_by_outcome[run.outcome] = self.runs_by_outcome.get(run.outcome, 0) + 1
+        self.device_seconds += run.duration_s
+        if started.commit != experiment.commit:
+            return  # it was rebased meanwhile: a run of older code is on record, not in evidence
+        runs = (*experiment.runs, run)
+        metric = self.study.objective.metric
+        if run.outcome is Outcome.OK and metric in run.metrics:
+            self.noise.add(run.experiment, run.metrics[metric])
+        values = values_of(runs, metric)
+        mean = sum(values) / len(values) if values else None
+        self._replace(run.experiment, runs=runs, value=mean)
+        if run.experiment == self.incumbent_number:
+            self.since_refresh = 0
+
+    def _judged(self, event: Judged) -> None:
+        self._replace(event.number, decision=event.decision)
+
+    def _settled(self, event: Settled) -> None:
+        experiment = self.experiments[event.number]
+        # A settled experiment's tracebacks stay in the journal and its logs; a night of ten
+        # thousand must not hold them in memory.
+        runs = tuple(
+            msgspec.structs.replace(run, traceback="") if run.traceback else run
+            for run in experiment.runs
+        )
+        self._replace(
+            event.number,
+            verdict=event.verdict,
+            commit=event.commit,
+            settled_at=event.at,
+            runs=runs,
+        )
+        self.trees.pop(event.number, None)
+        verdict = event.verdict
+        setattr(self.counts, verdict.value, getattr(self.counts, verdict.value) + 1)
+        self.crashes_in_a_row = self.crashes_in_a_row + 1 if verdict is Verdict.CRASH else 0
+        self.since_refresh += 1
+        if verdict is Verdict.KEEP:
+            self.incumbent_number = event.number
+            self.since_refresh = 0
+        else:
+            self.noise.close(event.number)
+
+    def _refused(self, event: Refused) -> None:
+        self.refused += 1
+        self.refusals = [*self.refusals[-9:], event]
+
+    def _noted(self, event: Noted) -> None:
+        self.notes.append(event)
+
+    def _paused(self, event: Paused) -> None:
+        self.paused = event
+
+    def _resumed(self, _event: Resumed) -> None:
+        self.paused = None
+        self.crashes_in_a_row = 0
+
+    def _warned(self, event: Warned) -> None:
+        self.warnings = [*self.warnings[-49:], event]
+
+    def _replace(self, number: int, **changes: object) -> None:
+        self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)
+
+
+def values_of(runs: Iterable[Run], metric: str) -> list[float]:
+    """The metric in runs that ended ok and measured it, in their order."""
+    return [r.metrics[metric] for r in runs if r.outcome is Outcome.OK and metric in r.metrics]
+
+
+def fold(events: Iterable[AnyEvent]) -> History:
+    """Replay a journal. Raises JournalError when it is empty or does not start a study."""
+    history: History | None = None
+    for event in events:
+        if history is None:
+            if not isinstance(event, StudyStarted):
+                break
+            if event.format > FORMAT:
+                raise JournalError(
+                    f"the journal has format {event.format}; this nightlab reads up to {FORMAT}",
+                    "it was written by a newer nightlab",
+                    "upgrade nightlab, then run the same command again",
+                )
+            history = History(event)
+            continue
+        history.apply(event)
+    if history is None:
+        raise JournalError(
+            "the journal does not begin with a study",
+            "it is empty, or another program wrote it",
+            "move it away, then: nightlab run",
+        )
+    return history

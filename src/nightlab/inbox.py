@@ -1,0 +1,64 @@
+"""Messages to a running lab, dropped as files into the study's folder.
+
+So the journal keeps its one writer.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_TEXT_CHARS = 4000
+
+
+@dataclass(frozen=True)
+class Message:
+    """``kind`` is "note" or "stop"; ``now`` (stop only) means: do not wait for the run."""
+
+    kind: str
+    text: str = ""
+    now: bool = False
+    author: str = ""
+
+
+def send(folder: Path, kind: str, *, text: str = "", now: bool = False) -> None:
+    """Leave a message; it waits there until a lab takes it. Atomic: never seen half written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    body = {"kind": kind, "text": text[:MAX_TEXT_CHARS], "now": now, "author": _user()}
+    draft = folder / f".{name}"
+    draft.write_text(json.dumps(body), encoding="utf-8")
+    draft.rename(folder / f"{name}.json")
+
+
+def waiting(folder: Path) -> list[tuple[Path, Message]]:
+    """The messages in the order they were sent; unreadable ones are removed.
+
+    The caller deletes a message's file once its effect is in the journal.
+    """
+    try:
+        names = sorted(n for n in os.listdir(folder) if n.endswith(".json"))  # noqa: PTH208  fast
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        path = folder / name
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+            fields = {k: body[k] for k in ("kind", "text", "now", "author")}
+            found.append((path, Message(**fields)))
+        except (OSError, ValueError, KeyError, TypeError):
+            path.unlink(missing_ok=True)
+    return found
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""

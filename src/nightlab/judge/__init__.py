@@ -1,0 +1,63 @@
+"""The judge: runs in, a decision out. Pure; the engine does what it says.
+
+The engine asks ``decide`` again and again: with no candidate runs yet, after each batch of
+runs it asked for, until the answer is terminal. So the first look, the confirmations, the
+interleaved re-runs of the incumbent and the calibration of the baseline all go one way.
+"""
+
+from __future__ import annotations
+
+from nightlab.errors import ConfigError
+from nightlab.judge.case import Case, Judge, Noise
+from nightlab.judge.evidence import estimate
+from nightlab.judge.greedy import GreedyJudge
+from nightlab.judge.guards import parse_guard
+from nightlab.judge.sequential import Policy, SequentialJudge
+
+__all__ = [
+    "POLICIES",
+    "Case",
+    "Judge",
+    "Noise",
+    "Policy",
+    "estimate",
+    "open_judge",
+    "parse_guard",
+]
+
+POLICIES = ("default", "explore", "record", "greedy")
+
+_SETTINGS = {
+    "default": Policy(name="default"),
+    "explore": Policy(name="explore", keep=0.8, drop_screen=0.4, drop=0.4, looks=2),
+    "record": Policy(name="record", keep=0.99, looks=6, least=3),
+}
+
+
+def open_judge(name: str = "default", *, calibration_runs: int | None = None) -> Judge:
+    """The judge of that name, one of ``POLICIES``; raises ConfigError for any other.
+
+    ``calibration_runs`` (at least 1) replaces the policy's number of baseline runs, for
+    studies whose runs are long; ``greedy`` always makes one.
+    """
+    if name == "greedy":
+        return GreedyJudge()
+    if name not in _SETTINGS:
+        raise ConfigError(
+            f"there is no judge called {name!r}",
+            f"judges are: {', '.join(POLICIES)}",
+            'write judge = "default" under [study], or leave it out',
+        )
+    policy = _SETTINGS[name]
+    if calibration_runs is not None:
+        if calibration_runs < 1:
+            raise ConfigError(
+                f"calibration_runs = {calibration_runs} is not a number of runs",
+                "the baseline needs at least one run, and two to know its noise",
+                "write calibration_runs = 4",
+            )
+        policy = Policy(
+            **{f: getattr(policy, f) for f in policy.__struct_fields__}
+            | {"calibration_runs": calibration_runs}
+        )
+    return SequentialJudge(policy)

@@ -1,0 +1,53 @@
+"""The judge's contract: what it may look at, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nightlab.model import Decision, Guard, Objective, Run, Value
+
+
+class Noise(Value, frozen=True):
+    """The pooled noise of one run, in the objective's units.
+
+    ``sigma`` is None while unknown (no replicate group yet). ``sigma == 0.0`` with
+    ``df >= 1`` means that the task is deterministic.
+    """
+
+    sigma: float | None = None
+    df: int = 0
+
+    @property
+    def deterministic(self) -> bool:
+        return self.sigma == 0.0 and self.df >= 1
+
+
+class Case(Value, frozen=True):
+    """All that a judge may look at for one experiment. Runs are oldest first.
+
+    ``number`` is 1 for the baseline, whose ``incumbent`` is empty. ``candidate`` and
+    ``incumbent`` hold counting runs only (no stopped, no lost ones). An incumbent's run
+    that was interleaved with this candidate has ``occasion == number``.
+    ``since_refresh`` counts experiments settled since the incumbent last ran.
+    """
+
+    number: int
+    objective: Objective
+    candidate: tuple[Run, ...] = ()
+    incumbent: tuple[Run, ...] = ()
+    baseline: tuple[Run, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    noise: Noise = Noise()
+    lines_added: int = 0
+    lines_removed: int = 0
+    since_refresh: int = 0
+
+
+class Judge(Protocol):
+    """The rule of a study. Pure and deterministic: the same case gives the same decision."""
+
+    name: str
+
+    def decide(self, case: Case) -> Decision:
+        """Say what to do next with the experiment; REPEAT asks for runs (never an empty ask)."""
+        ...

@@ -1,0 +1,330 @@
+"""For ever: ask, begin, run, judge, settle, learn. One thread drives; one more thinks.
+
+The loop keeps the slots of the executor busy. Runs that the judge asked for go first, new
+proposals after them. The researcher thinks in a thread of its own, one proposal ahead where
+its thinking is slow beside a run, so that the device does not wait. Nothing but a bound, a
+request or a person's signal ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from nightlab import budget, inbox
+from nightlab.budget import Bounds
+from nightlab.engine import Active, Engine
+from nightlab.errors import NightlabError
+from nightlab.events import (
+    Noted,
+    Paused,
+    Resumed,
+    SessionEnded,
+    SessionStarted,
+)
+from nightlab.executors import Executor
+from nightlab.model import Action, Arm, Outcome, Verdict, Want
+from nightlab.process import Finished
+from nightlab.researchers import Researcher
+from nightlab.thinker import Thinker
+
+_TICK_S = 0.1
+_INBOX_EVERY_S = 0.5
+_THINK_AHEAD = 0.05  # of a run's length: a researcher slower than this thinks one ahead
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why the loop ended: ``bound``, ``stopped``, ``interrupted``, ``exhausted``, ``baseline``."""
+
+    reason: str
+    detail: str
+
+
+class Loop:
+    """One session of a lab. ``watch`` is called a few times a second with the loop itself."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        researcher: Researcher,
+        bounds: Bounds,
+        watch: Callable[[Loop], None] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.history = engine.history
+        self.researcher = researcher
+        self.bounds = bounds
+        self.active: list[Active] = []
+        self.stopping: Ending | None = None
+        self._watch = watch
+        self._wants: dict[int, deque[Want]] = {}
+        self.thinker = Thinker(engine, researcher)
+        self._run_s = 0.0
+        self._lost_in_a_row = 0
+        self._pauses = 0
+        self._resume_at = 0.0
+        self._inbox_at = 0.0
+
+    @property
+    def executor(self) -> Executor:
+        return self.engine.executor
+
+    def run(self) -> Ending:
+        """Drive until something ends it. Everything that still runs is dead afterwards."""
+        self._start_session()
+        with _Signals(self):
+            try:
+                ending = self._drive()
+                self.engine.record(SessionEnded(reason=ending.reason, detail=ending.detail))
+            except BaseException as error:
+                self._end_badly(error)
+                raise
+            finally:
+                self.executor.close()
+                self.thinker.close()
+        return ending
+
+    def stop(self, ending: Ending, *, now: bool = False) -> None:
+        """Ask for the end: after the runs in flight, or with ``now`` by stopping them."""
+        self.stopping = ending
+        if now:
+            for active in self.active:
+                active.job.stop()
+
+    # -- one turn
+
+    def _drive(self) -> Ending:
+        self.thinker.learn(*self.history.settled())
+        while True:
+            self._take_messages()
+            self._decide()
+            ending = self._ending()
+            if ending is not None:
+                return ending
+            if self.stopping is None:
+                self._dispatch()
+            if self._watch is not None:
+                self._watch(self)
+            self._wait()
+
+    def _ending(self) -> Ending | None:
+        if self.active:
+            return None
+        if self.stopping is not None:
+            return self.stopping
+        baseline = self.history.baseline
+        if baseline is not None and baseline.verdict is Verdict.CRASH:
+            reason = baseline.decision.reason if baseline.decision else ""
+            return Ending("baseline", reason)
+        over = budget.left(self.bounds, self.history, self.engine.now())
+        why = budget.stop_reason(self.bounds, self.history, self.engine.now())
+        # Out of time: what is open waits for the next session. Out of experiments: it is finished.
+        if why and (over.seconds == 0.0 or not self.history.trees):
+            return Ending("bound", why)
+        if self.thinker.exhausted and not self.history.trees:
+            return Ending("exhausted", self.thinker.exhausted)
+        return None
+
+    def _take_messages(self) -> None:
+        if time.monotonic() < self._inbox_at:
+            return
+        self._inbox_at = time.monotonic() + _INBOX_EVERY_S
+        for path, message in inbox.waiting(self._inbox):
+            if message.kind == "stop":
+                self.stop(
+                    Ending("stopped", f"asked by {message.author or 'a person'}"), now=message.now
+                )
+            elif message.kind == "note" and all(n.message != path.name for n in self.history.notes):
+                self.engine.record(
+                    Noted(text=message.text, author=message.author, message=path.name)
+                )
+            path.unlink(missing_ok=True)
+
+    @property
+    def _inbox(self) -> Path:
+        return self.engine.paths.inbox(self.history.study.tag)
+
+    def _decide(self) -> None:
+        busy = {a.started.occasion for a in self.active}
+        for experiment in self.history.open():
+            number = experiment.number
+            if number in busy or self._wants.get(number):
+                continue
+            decision = self.engine.decide(number)
+            if decision.action is Action.REPEAT:
+                self._wants[number] = deque(decision.wants)
+            elif self.engine.settle(number, decision) is not None:
+                self._wants.pop(number, None)
+                self.thinker.learn(self.history.experiments[number])
+        storm = budget.storm(self.history, self._lost_in_a_row)
+        if storm and self.history.paused is None:
+            self._pause(storm)
+
+    def _dispatch(self) -> None:
+        if self.history.paused is not None:
+            self._probe()
+            return
+        if budget.left(self.bounds, self.history, self.engine.now()).seconds == 0.0:
+            return
+        for slot in self.executor.slots:
+            if all(a.slot.name != slot.name for a in self.active):
+                number = self._next_number()
+                if number is None:
+                    break
+                self._start(number, self._wants[number].popleft(), slot.name)
+        self._think_ahead()
+
+    def _next_number(self) -> int | None:
+        """The experiment whose run goes next: the oldest that waits, else a new one."""
+        for waiting in sorted(self._wants):
+            if self._wants[waiting]:
+                return waiting
+        number = self._begin()
+        if number is None:
+            return None
+        self._wants[number] = deque(self.engine.decide(number).wants)
+        return number if self._wants[number] else None
+
+    def _start(self, number: int, want: Want, slot_name: str) -> None:
+        slot = next(s for s in self.executor.slots if s.name == slot_name)
+        active = self.engine.start_run(number, want, slot)
+        if active is None:
+            self._lost_in_a_row += 1
+        else:
+            self.active.append(active)
+
+    def _begin(self) -> int | None:
+        """Begin the next experiment: the baseline, then whatever the researcher proposes."""
+        if not self.history.experiments:
+            return self.engine.begin_baseline()
+        if self.history.incumbent is None:
+            return None
+        if budget.stop_reason(self.bounds, self.history, self.engine.now()):
+            return None
+        return self.thinker.take(wait_s=0.0 if self.active else _TICK_S)
+
+    def _think_ahead(self) -> None:
+        slow = self.thinker.seconds > _THINK_AHEAD * self._run_s
+        rest = budget.left(self.bounds, self.history, self.engine.now())
+        if self.active and slow and self.history.incumbent is not None and not rest.spent:
+            self.thinker.ask()
+
+    # -- runs that end
+
+    def _wait(self) -> None:
+        if not self.active:
+            if self._idle():
+                time.sleep(_TICK_S)
+            return
+        each_s = _TICK_S / len(self.active)
+        for active in list(self.active):
+            finished, lost = None, ""
+            try:
+                finished = active.job.poll(each_s)
+                if finished is None:
+                    continue
+            except NightlabError as error:  # the machine's failure, never the candidate's
+                lost = f"{error.what}: {error.why}"
+            self.active.remove(active)
+            self._record(active, finished, lost)
+
+    def _idle(self) -> bool:
+        """Nothing to run, nothing to decide: only time can change that."""
+        waiting = self.history.paused is not None or self.thinker.backing_off
+        return waiting or self._lost_in_a_row > 0
+
+    def _record(self, active: Active, finished: Finished | None, lost: str) -> None:
+        run = self.engine.finish_run(active, finished, lost)
+        if run.outcome is Outcome.LOST:
+            self._lost_in_a_row += 1
+        elif run.outcome is not Outcome.STOPPED:
+            self._lost_in_a_row = 0
+            self._run_s = run.duration_s
+        probing = self.history.paused is not None and run.outcome is Outcome.OK
+        if probing:
+            self._pauses = 0
+            self.engine.record(Resumed())
+
+    # -- failure storms
+
+    def _pause(self, reason: str) -> None:
+        wait_s = budget.pause_s(self._pauses)
+        self._pauses += 1
+        # The machine's fault needs time; a researcher's crashes are told apart by a probe now.
+        self._resume_at = time.monotonic() + (wait_s if self._lost_in_a_row else 0.0)
+        self.engine.record(Paused(reason=reason))
+
+    def _probe(self) -> None:
+        """While paused: run the incumbent, which must work; resume when it does."""
+        if self.active or time.monotonic() < self._resume_at:
+            return
+        self._resume_at = time.monotonic() + budget.pause_s(self._pauses)
+        self._pauses += 1
+        self._lost_in_a_row = 0
+        incumbent = self.history.incumbent
+        if incumbent is None:
+            self.engine.record(Resumed())
+            return
+        slot = self.executor.slots[0]
+        self._start(
+            incumbent.number, Want(arm=Arm.INCUMBENT, seed=incumbent.runs[0].seed), slot.name
+        )
+
+    # -- the session
+
+    def _start_session(self) -> None:
+        for path, message in inbox.waiting(self._inbox):
+            if message.kind == "stop":  # meant for a lab that is gone
+                path.unlink(missing_ok=True)
+        self.engine.record(
+            SessionStarted(
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                researcher=self.researcher.name,
+                judge=self.engine.judge.name,
+                sandbox=self.engine.sandbox.name,
+                slots=tuple(s.name for s in self.executor.slots),
+                bounds=self.bounds.describe(),
+            )
+        )
+
+    def _end_badly(self, error: BaseException) -> None:
+        self.executor.close()
+        try:
+            self.engine.record(SessionEnded(reason="error", detail=str(error)[:500]))
+        except NightlabError:
+            return  # the journal is what failed; the next start recovers
+
+
+class _Signals:
+    """Ctrl-C once: finish what runs. Twice, or SIGTERM: stop it now. A closed terminal: go on."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        again = self._loop.stopping is not None
+        name = signal.Signals(number).name
+        self._loop.stop(Ending("interrupted", name), now=again or number == signal.SIGTERM)

@@ -1,0 +1,254 @@
+"""Statistics of few, expensive, noisy runs: numbers in, numbers out.
+
+Differences are turned by the caller so that positive is better; every function here is
+invariant to the unit of the metric. Probabilities and quantiles of the t distribution come
+from scipy, loaded on first use and cached, because ``nightlab status`` must start quickly.
+The formulas and their sources are explained for a reader in ``docs/judging.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from functools import lru_cache
+from statistics import NormalDist
+
+from nightlab.model import Value
+
+_NORMAL = NormalDist()
+
+
+# --- quantiles ------------------------------------------------------------------------------
+
+
+def normal_cdf(z: float) -> float:
+    """P(Z <= z) of the standard normal, accurate in the far lower tail too."""
+    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+
+@lru_cache(maxsize=4096)
+def t_quantile(p: float, df: int) -> float:
+    """The p-quantile of Student's t with ``df`` degrees of freedom (df >= 1, 0 < p < 1)."""
+    from scipy.special import stdtrit  # noqa: PLC0415  heavy, loaded on use
+
+    return float(stdtrit(df, p))
+
+
+@lru_cache(maxsize=65536)
+def _t_cdf(t: float, df: int) -> float:
+    from scipy.special import stdtr  # noqa: PLC0415  heavy, loaded on use
+
+    return float(stdtr(df, t))
+
+
+def t_cdf(t: float, df: int) -> float:
+    """P(T <= t) of Student's t with ``df`` degrees of freedom (df >= 1); t to three decimals.
+
+    Rounding makes the cache work; it moves a probability by less than 2e-4.
+    """
+    return _t_cdf(round(t, 3), df)
+
+
+def t_threshold(z: float, df: int) -> float:
+    """The t quantile of the same upper tail as the normal quantile ``z``.
+
+    Turns a constant that supposes a known sigma into one for a sigma estimated on ``df``
+    degrees of freedom: t_{df}^{-1}(Phi(z)).
+    """
+    return -t_quantile(normal_cdf(-round(z, 4)), df)
+
+
+# One-sided Pocock constants: the same threshold at each of K equally spaced looks gives the
+# level in all. Pocock (1977), Biometrika 64, 191-199; recomputed by test_stats.
+POCOCK = {
+    0.05: {1: 1.645, 2: 1.875, 3: 1.992, 4: 2.067, 5: 2.122},
+    0.01: {1: 2.326, 2: 2.531, 3: 2.633, 4: 2.698, 5: 2.756},
+}
+
+
+# --- noise ----------------------------------------------------------------------------------
+
+
+class Group(Value, frozen=True):
+    """Sufficient statistics of replicate runs of one code: count, mean, sum of squares about it."""
+
+    n: int = 0
+    mean: float = 0.0
+    ss: float = 0.0
+
+    def add(self, value: float) -> Group:
+        """The group with one more value (Welford 1962, Technometrics 4, 419-420).
+
+        Equal values leave ``ss`` exactly 0, which is how a deterministic task is recognised.
+        """
+        n = self.n + 1
+        delta = value - self.mean
+        mean = self.mean + delta / n if self.n else value
+        return Group(n=n, mean=mean, ss=self.ss + delta * (value - mean) if self.n else 0.0)
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation; None for fewer than two values."""
+        return math.sqrt(self.ss / (self.n - 1)) if self.n > 1 else None
+
+
+def group(values: Iterable[float]) -> Group:
+    """The group of the values."""
+    whole = Group()
+    for value in values:
+        whole = whole.add(value)
+    return whole
+
+
+class Pool:
+    """Noise of one run, pooled over all replicate groups: sqrt(sum SS_g / sum (n_g - 1)).
+
+    The within-group mean square of a one-way analysis of variance. ``add`` costs O(1).
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[Hashable, Group] = {}
+        self.df = 0
+        self._ss = 0.0
+
+    def add(self, key: Hashable, value: float) -> None:
+        """One more replicate of the code ``key``."""
+        old = self._groups.get(key, Group())
+        new = old.add(value)
+        self._groups[key] = new
+        self._ss += new.ss - old.ss
+        self.df += new.n > 1
+
+    def close(self, key: Hashable) -> None:
+        """Forget the details of ``key``, which gets no more runs: its noise stays counted."""
+        self._groups.pop(key, None)
+
+    @property
+    def sigma(self) -> float | None:
+        """The standard deviation of one run; None while no code was run twice."""
+        # Additions of increments may leave a negative dust where all groups are constant.
+        return math.sqrt(max(self._ss, 0.0) / self.df) if self.df else None
+
+
+def correlation(pairs: Iterable[tuple[Hashable, float, float]]) -> tuple[float | None, int]:
+    """Correlation of the two arms over common seeds, pooled within comparisons, and its df.
+
+    ``pairs`` are (comparison, first arm, second arm). Means are removed within each
+    comparison, so that differences between codes are not mistaken for correlation.
+    None with fewer than one degree of freedom or no variance.
+    """
+    groups: dict[Hashable, list[tuple[float, float]]] = {}
+    for key, a, b in pairs:
+        groups.setdefault(key, []).append((a, b))
+    saa = sbb = sab = 0.0
+    df = 0
+    for members in groups.values():
+        mean_a = math.fsum(a for a, _ in members) / len(members)
+        mean_b = math.fsum(b for _, b in members) / len(members)
+        saa += sum((a - mean_a) ** 2 for a, _ in members)
+        sbb += sum((b - mean_b) ** 2 for _, b in members)
+        sab += sum((a - mean_a) * (b - mean_b) for a, b in members)
+        df += len(members) - 1
+    if df < 1 or saa <= 0.0 or sbb <= 0.0:
+        return None, df
+    return max(-1.0, min(1.0, sab / math.sqrt(saa * sbb))), df
+
+
+# --- comparisons ----------------------------------------------------------------------------
+
+
+class Comparison(Value, frozen=True):
+    """A difference of two arms: positive is better. ``se`` is its standard error on ``df``."""
+
+    effect: float
+    se: float
+    df: int
+    n: int
+
+    @property
+    def z(self) -> float:
+        """Effect in standard errors; +-infinity (0 for no effect) where there is no noise."""
+        if self.se > 0.0:
+            return self.effect / self.se
+        return math.copysign(math.inf, self.effect) if self.effect else 0.0
+
+    def p_better(self) -> float:
+        """P(true effect > 0), flat prior, Student's t: Gosset 1908; Box & Tiao 1973, ch. 2."""
+        z = self.z
+        if math.isinf(z):
+            return 1.0 if z > 0 else 0.0
+        return t_cdf(z, self.df) if self.df >= 1 else normal_cdf(z)
+
+    def interval(self, level: float = 0.9) -> tuple[float, float]:
+        """Two-sided interval of the effect; infinite where df is 0 and there is noise."""
+        if self.se == 0.0:
+            return self.effect, self.effect
+        if self.df < 1:
+            return -math.inf, math.inf
+        half = t_quantile(0.5 + level / 2.0, self.df) * self.se
+        return self.effect - half, self.effect + half
+
+
+def compare(
+    gain: float, sigma: float, df: int, n_candidate: int, n_incumbent: int, *, rho: float = 0.0
+) -> Comparison:
+    """Two means with pooled noise: se = sigma sqrt((1/n_c + 1/n_i)(1 - rho)).
+
+    ``rho`` is the correlation over common seeds; use it only where the arms share seeds.
+    """
+    spread = (1.0 / n_candidate + 1.0 / n_incumbent) * (1.0 - rho)
+    return Comparison(effect=gain, se=sigma * math.sqrt(spread), df=df, n=n_candidate)
+
+
+def paired(differences: Sequence[float]) -> Comparison | None:
+    """Paired t: mean of the differences, se from their own spread; None for fewer than two."""
+    whole = group(differences)
+    if whole.n < 2 or whole.sd is None:
+        return None
+    return Comparison(
+        effect=whole.mean, se=whole.sd / math.sqrt(whole.n), df=whole.n - 1, n=whole.n
+    )
+
+
+# --- evidence that may be looked at any time ------------------------------------------------
+
+
+def e_value(differences: Sequence[float], tau: float) -> float:
+    """Mixture e-value for "the candidate is not better", from differences of fresh pairs.
+
+    E = 2 v^(-1/2) exp(S^2 / 2v) Phi(S / sqrt v), S = sum d/tau, v = 1 + n: the likelihood
+    ratio against mean 0, mixed over a half-normal alternative. Robbins 1970, Ann. Math.
+    Stat. 41, 1397; Howard et al. 2021, Ann. Stat. 49, 1055. Gaussian with sd ``tau``
+    (inflate an estimated one). It may be looked at after every pair: P(ever >= 1/a) <= a.
+    """
+    return _half_normal_mixture(math.fsum(differences) / tau, float(len(differences)))
+
+
+def symmetric_e_value(differences: Sequence[float], tau: float) -> float:
+    """The same mixture, self-normalised: valid for any symmetric noise, whatever its size.
+
+    v = 1 + sum (d/tau)^2, for E[exp(l d - l^2 d^2 / 2)] <= 1 when d is symmetric about 0:
+    de la Pena 1999, Ann. Probab. 27, 537. One jump of the machine, however large, cannot
+    fake evidence; ``tau`` only sets the scale of the alternative, never the level.
+    """
+    scaled = [d / tau for d in differences]
+    return _half_normal_mixture(math.fsum(scaled), math.fsum(d * d for d in scaled))
+
+
+def _half_normal_mixture(s: float, information: float) -> float:
+    v = 1.0 + information
+    exponent = min(s * s / (2.0 * v), 700.0)  # beyond it only the float ends, not the evidence
+    return 2.0 / math.sqrt(v) * math.exp(exponent) * normal_cdf(s / math.sqrt(v))
+
+
+def e_bh(e_values: Sequence[float], alpha: float = 0.05) -> list[int]:
+    """Indices that the e-Benjamini-Hochberg rule certifies at false discovery rate ``alpha``.
+
+    The largest k with E_(k) >= m / (k alpha), under any dependence. Wang & Ramdas 2022,
+    J. R. Stat. Soc. B 84, 822.
+    """
+    order = sorted(range(len(e_values)), key=lambda i: -e_values[i])
+    for k in range(len(order), 0, -1):
+        if e_values[order[k - 1]] >= len(order) / (k * alpha):
+            return sorted(order[:k])
+    return []

@@ -1,0 +1,168 @@
+"""Read models of a History: what screens, reports and researchers are shown. Pure.
+
+One read model serves the terminal, the report, ``--json`` and the researcher's context, so
+that no screen has a truth of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nightlab.history import History, values_of
+from nightlab.judge import estimate
+from nightlab.model import Experiment, Run, Verdict
+from nightlab.researchers import Context
+from nightlab.stats import group
+
+RECENT = 30  # settled experiments that a researcher is shown in full
+
+
+def spread(runs: tuple[Run, ...], metric: str) -> dict[str, float | int | None]:
+    """``{mean, sd, n}`` of a metric over runs; the mean is the judge's de-biased one."""
+    values = values_of(runs, metric)
+    whole = group(values)
+    return {"mean": estimate(runs, metric), "sd": whole.sd, "n": len(values)}
+
+
+def state(history: History, *, locked: bool) -> str:
+    """Say "running" while a lab holds the study, "finished" after a bound, else "stopped"."""
+    if locked:
+        return "running"
+    return "finished" if history.ended and history.ended.reason == "bound" else "stopped"
+
+
+def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
+    """The study in one JSON object; its keys are documented in docs/json.md and only ever grow."""
+    study, metric = history.study, history.study.objective.metric
+    baseline, incumbent = history.baseline, history.incumbent
+    counts = history.counts
+    return {
+        "tag": study.tag,
+        "branch": study.branch,
+        "state": state(history, locked=locked),
+        "paused": history.paused.reason if history.paused else None,
+        "objective": {"name": metric, "better": study.objective.better.value},
+        "budget_seconds": study.budget_s,
+        "baseline": None
+        if baseline is None
+        else {"commit": baseline.commit, **spread(baseline.runs, metric)},
+        "incumbent": None
+        if incumbent is None
+        else {
+            "experiment": incumbent.number,
+            "commit": incumbent.commit,
+            "description": incumbent.claim.description,
+            **spread(incumbent.runs, metric),
+        },
+        "gain": gain(history),
+        "experiments": {
+            "total": counts.total,
+            "keep": counts.keep,
+            "discard": counts.discard,
+            "inconclusive": counts.inconclusive,
+            "crash": counts.crash,
+            "open": len(history.trees),
+            "refused": history.refused,
+        },
+        "runs": history.runs,
+        "running": [
+            {
+                "run": r.run,
+                "experiment": r.occasion,
+                "purpose": r.purpose.value,
+                "seed": r.seed,
+                "device": r.device,
+                "elapsed_seconds": max(0.0, now - r.at) if locked else None,
+            }
+            for r in history.pending.values()
+        ],
+        "noise": {"sigma": history.noise.sigma, "df": history.noise.df},
+        "researcher": history.session.researcher if history.session else None,
+        "judge": history.session.judge if history.session else None,
+        "sandbox": history.session.sandbox if history.session else None,
+        "cost": {"tokens": 0, "usd": 0.0, "device_seconds": round(history.device_seconds, 3)},
+        "started_at": history.started.at,
+        "last_event_at": history.last_at,
+        "ended": None
+        if history.ended is None
+        else {"reason": history.ended.reason, "detail": history.ended.detail},
+        "warnings": [w.text for w in history.warnings[-5:]],
+    }
+
+
+def gain(history: History) -> float | None:
+    """Baseline to incumbent in the objective's unit, positive is better; None before both exist."""
+    metric, better = history.study.objective.metric, history.study.objective.better
+    if history.baseline is None or history.incumbent is None:
+        return None
+    start = estimate(history.baseline.runs, metric)
+    end = estimate(history.incumbent.runs, metric)
+    return None if start is None or end is None else better.sign * (end - start)
+
+
+def row(experiment: Experiment, metric: str) -> dict[str, Any]:
+    """One experiment for tables, exports and ``show --json``."""
+    decision = experiment.decision
+    return {
+        "experiment": experiment.number,
+        "commit": experiment.commit,
+        "parent": experiment.parent,
+        "verdict": experiment.verdict.value if experiment.verdict else None,
+        "value": estimate(experiment.runs, metric),
+        "metrics": mean_metrics(experiment.runs),
+        "runs": len(experiment.runs),
+        "seeds": [r.seed for r in experiment.runs],
+        "durations_seconds": [round(r.duration_s, 3) for r in experiment.runs],
+        "outcomes": [r.outcome.value for r in experiment.runs],
+        "description": experiment.claim.description,
+        "hypothesis": experiment.claim.hypothesis,
+        "category": experiment.claim.category,
+        "researcher": experiment.claim.researcher,
+        "reason": decision.reason if decision else "",
+        "rule": decision.rule if decision else "",
+        "lines_added": experiment.claim.lines_added,
+        "lines_removed": experiment.claim.lines_removed,
+        "started_at": experiment.started_at,
+        "settled_at": experiment.settled_at,
+    }
+
+
+def rows(history: History) -> Iterator[dict[str, Any]]:
+    """Every experiment, settled or open, in order."""
+    metric = history.study.objective.metric
+    return (row(e, metric) for e in history.experiments.values())
+
+
+def mean_metrics(runs: tuple[Run, ...]) -> dict[str, float]:
+    """Each metric's mean over the runs that measured it."""
+    names = dict.fromkeys(name for run in runs for name in run.metrics)
+    return {name: sum(v) / len(v) for name in names if (v := values_of(runs, name))}
+
+
+def keeps(history: History) -> list[Experiment]:
+    """The kept experiments after the baseline, in order."""
+    return [e for e in history.settled() if e.verdict is Verdict.KEEP and e.number > 1]
+
+
+def context(history: History, files: Mapping[str, str], program: str = "") -> Context:
+    """What a researcher is given for the next proposal; bounded, however long the study."""
+    settled: list[Experiment] = []
+    for number in range(len(history.experiments), 0, -1):
+        experiment = history.experiments[number]
+        if experiment.verdict is not None:
+            settled.append(experiment)
+        if len(settled) == RECENT:
+            break
+    return Context(
+        tag=history.study.tag,
+        number=history.next_number(),
+        objective=history.study.objective,
+        files=files,
+        incumbent=history.incumbent,
+        recent=tuple(reversed(settled)),
+        notes=tuple(n.text for n in history.notes[-20:]),
+        refused=tuple(r.reason for r in history.refusals),
+        program=program,
+        sigma=history.noise.sigma,
+    )
