@@ -27,7 +27,7 @@ def sweep(marker_prefix: str) -> list[int]:
         marked = {pid for pid in rows if pid not in spared and _carries(pid, wanted)}
         return ({pid for pid in marked if rows[pid][1]} | _shim.descendants(marked, rows)) - spared
 
-    killed, _ = _shim.kill_all(find, lambda: False)
+    killed, _ = _shim.kill_all(list, find, lambda: False)
     return sorted(killed)
 
 
@@ -41,6 +41,9 @@ def kill_orphans() -> set[int]:
 
     def orphans(rows: dict[int, tuple[int, bool, int]]) -> set[int]:
         return {pid for pid, row in rows.items() if row[0] == me and _is_of_a_run(pid)}
+
+    def near() -> list[int]:
+        return [pid for pid in _shim.children_of(me) if _is_of_a_run(pid)]
 
     def find() -> set[int]:
         rows = _shim.table()
@@ -56,7 +59,7 @@ def kill_orphans() -> set[int]:
                 continue
         return bool(left)
 
-    return _shim.kill_all(find, reap)[1]
+    return _shim.kill_all(near, find, reap)[1]
 
 
 def _is_of_a_run(pid: int) -> bool:

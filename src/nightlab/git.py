@@ -213,7 +213,8 @@ class Repo:
 
     def commit_tree(self, tree: str, parents: Sequence[str], message: str, at: float) -> str:
         """Make a commit object. The same arguments give the same hash, so recovery repeats it."""
-        env = {"GIT_AUTHOR_DATE": f"{int(at)} +0000", "GIT_COMMITTER_DATE": f"{int(at)} +0000"}
+        date = f"@{int(at)} +0000"
+        env = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
         args = ["commit-tree", tree]
         for parent in parents:
             args += ["-p", parent]

@@ -36,6 +36,8 @@ from nightlab.errors import ExecutorError, NightlabError
 __all__ = ["Child", "Completed", "Finished", "call", "clean", "not_found", "start", "sweep"]
 
 LOG_BYTES = 8 * 1024**2
+# Compiling the script anew would be a third of its start.
+_SHIM = next(path for path in (_shim.__cached__, _shim.__file__) if Path(path).exists())
 _READ_BYTES = 256 * 1024
 _LOOK_S = 0.25
 # How much later than the shim nightlab itself acts: less would race an honest shim on a busy
@@ -168,7 +170,7 @@ def start(
     data = marshal.dumps(order)
     try:
         shim = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", _shim.__file__],
+            [sys.executable, "-I", "-S", "-B", _SHIM],
             bufsize=0,
             cwd="/",
             env={},

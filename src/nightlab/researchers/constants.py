@@ -194,3 +194,10 @@ def _misplaced(path: str, line: int, why: str) -> ConfigError:
         why,
         f"write one of {GRAMMAR} beside a constant, or remove the comment",
     )
+
+
+def spoken(value: Scalar | None) -> str:
+    """A value as a sentence has it: 0.1, 0 (not 0.0), gelu."""
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,88 @@
+"""The journal as it grows, one plain line per event that a person wants to know of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+
+from nightlab import events
+from nightlab.cli import words
+from nightlab.events import AnyEvent
+from nightlab.history import History
+from nightlab.model import Outcome, Run
+
+_decoder = msgspec.json.Decoder(AnyEvent)
+
+
+class Follower:
+    """Reads what is appended to a journal from now on. Costs nothing while nothing is."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._file.seek(0, 2)
+        self._rest = b""
+
+    def new(self) -> list[AnyEvent]:
+        """The events since the last call, oldest first."""
+        data = self._file.read()
+        if not data:
+            return []
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [_decoder.decode(line) for line in lines]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def line(event: AnyEvent, history: History) -> str | None:
+    """One line for a person, None for what only the machine cares about."""
+    said = _said(event, history)
+    return None if said is None else f"{words.clock(event.at)}  {said}"
+
+
+def _said(event: AnyEvent, history: History) -> str | None:  # noqa: C901, PLR0911 - a table
+    match event:
+        case events.Proposed():
+            return f"exp {event.number:<4} begins        {event.claim.description}"
+        case events.Rebased():
+            return f"exp {event.number:<4} moved         onto the new incumbent; it runs again"
+        case events.RunFinished():
+            return _run(event.run, history)
+        case events.Settled():
+            experiment = history.experiments[event.number]
+            reason = experiment.decision.reason if experiment.decision else ""
+            return f"exp {event.number:<4} {event.verdict.value.upper():<12}  {reason}"
+        case events.Refused():
+            return f"refused   {event.description}: {event.reason}"
+        case events.Noted():
+            return f"note      {event.text}"
+        case events.Paused():
+            return f"paused    {event.reason}"
+        case events.Resumed():
+            return "resumed"
+        case events.Warned():
+            return f"warning   {event.text}"
+        case events.SessionEnded():
+            return f"ended     {event.reason}" + (f": {event.detail}" if event.detail else "")
+        case (
+            events.StudyStarted()
+            | events.SessionStarted()
+            | events.Committed()
+            | events.RunStarted()
+            | events.Judged()
+        ):
+            return None
+    assert_never(event)
+
+
+def _run(run: Run, history: History) -> str:
+    metric = history.study.objective.metric
+    what = f"exp {run.occasion:<4} run {run.id:<9} {words.purpose(run.purpose)}, seed {run.seed}: "
+    took = f" in {words.seconds(run.duration_s)}"
+    if run.outcome is Outcome.OK and metric in run.metrics:
+        return f"{what}{metric} {words.number(run.metrics[metric])}{took}"
+    return f"{what}{run.outcome.value}{took}" + (f": {run.detail}" if run.detail else "")
+
+

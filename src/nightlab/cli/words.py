@@ -1,0 +1,100 @@
+"""How numbers and states read on a screen. Pure: strings out."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from nightlab.history import History
+from nightlab.model import Purpose, Verdict
+
+MARKS = {
+    Verdict.KEEP: "✓",
+    Verdict.DISCARD: "·",
+    Verdict.INCONCLUSIVE: "?",
+    Verdict.CRASH: "✗",
+}
+# Names from the terminal's own palette: they suit its background, whichever it is.
+STYLES = {
+    Verdict.KEEP: "bold green",
+    Verdict.DISCARD: "none",
+    Verdict.INCONCLUSIVE: "magenta",
+    Verdict.CRASH: "red",
+}
+_PURPOSES = {
+    Purpose.BASELINE: "baseline",
+    Purpose.SCREEN: "first look",
+    Purpose.CONFIRM: "another look",
+    Purpose.INCUMBENT: "the incumbent again",
+}
+
+
+def number(value: float | None) -> str:
+    """Six significant digits; a dash for what is not known."""
+    return "–" if value is None else f"{value:.6g}"
+
+
+def short(value: float | None) -> str:
+    """Three significant digits, for spreads and effects."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def spread(values: dict[str, Any] | None) -> str:
+    """``0.1423 ± 0.0041 (n = 5)``; the sd is of one run."""
+    if values is None or values.get("mean") is None:
+        return "not measured yet"
+    sd = values.get("sd")
+    between = f" ± {short(sd)}" if sd is not None else ""
+    return f"{number(values['mean'])}{between} (n = {values['n']})"
+
+
+def seconds(value: float) -> str:
+    """``2.5 s``, ``1:35 min``, ``7 h 05 min``, ``3 d 4 h``."""
+    if value < 60:  # noqa: PLR2004
+        return f"{value:.1f} s" if value < 20 else f"{value:.0f} s"  # noqa: PLR2004
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:  # noqa: PLR2004
+        return f"{minutes}:{rest:02d} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:  # noqa: PLR2004
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def clock(at: float) -> str:
+    """The time of day, 24 hours, local."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def purpose(value: Purpose) -> str:
+    """Why a run is made, in a person's words."""
+    return _PURPOSES[value]
+
+
+def gain(history: History) -> str:
+    """What the study gained so far, in the objective's unit and in percent of the baseline."""
+    from nightlab import views  # noqa: PLC0415  loaded on use
+
+    value = views.gain(history)
+    if value is None or history.baseline is None:
+        return "–"
+    start = views.spread(history.baseline.runs, history.study.objective.metric)["mean"]
+    share = f" ({100 * value / abs(start):.2g} %)" if start else ""
+    return f"{short(value)}{share}"
+
+
+def counts(history: History) -> str:
+    """``12 experiments: 3 kept, 7 discarded, 1 inconclusive, 1 crashed``; no baseline in them."""
+    found = history.counts
+    baseline = history.baseline
+    kept, crashed, total = found.keep, found.crash, found.total
+    if baseline is not None and baseline.verdict is Verdict.KEEP:
+        kept, total = kept - 1, total - 1
+    elif baseline is not None and baseline.verdict is Verdict.CRASH:
+        crashed, total = crashed - 1, total - 1
+    parts = [f"{kept} kept", f"{found.discard} discarded"]
+    if found.inconclusive:
+        parts.append(f"{found.inconclusive} inconclusive")
+    if crashed:
+        parts.append(f"{crashed} crashed")
+    return f"{total} experiment{'' if total == 1 else 's'}: " + ", ".join(parts)

@@ -1,0 +1,261 @@
+"""What a debrief says, as values. JSON-serialisable; text and plots are made from nothing else.
+
+An *effect* or *gain* is in the objective's unit and turned so that positive is better. A
+number that is not known is null, never 0. ``low`` and ``high`` bound a number at ``level``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+LEVEL = 0.9  # of every interval here
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """Base: immutable, every field always present in its JSON."""
+
+
+class Ending(Fact):
+    """``state`` is running, finished or stopped; ``reason`` as SessionEnded has it.
+
+    ``reason`` is null while the study runs, or when the lab ended without a word.
+    """
+
+    state: str
+    reason: str | None
+    detail: str
+    paused: str | None
+
+
+class Totals(Fact):
+    """How much was done. ``wall_s`` is from the first event to the last (or to now)."""
+
+    experiments: int
+    keep: int
+    discard: int
+    inconclusive: int
+    crash: int
+    open: int
+    refused: int
+    runs: int
+    lost_runs: int
+    device_s: float
+    wall_s: float
+    sessions: int
+
+
+class Noise(Fact):
+    """Of one run, pooled over all code that ran more than once; ``sigma`` null while unknown."""
+
+    sigma: float | None
+    df: int
+    deterministic: bool
+
+
+class Estimate(Fact):
+    """One experiment's objective: the mean of the ``n`` runs that did not select it.
+
+    ``screened`` is true where only the selecting run exists, so that the mean flatters.
+    """
+
+    experiment: int
+    commit: str
+    description: str
+    mean: float | None
+    sd: float | None
+    n: int
+    seeds: tuple[int, ...]
+    screened: bool
+
+
+class Gain(Fact):
+    """Baseline to incumbent. Provisional: the runs that confirmed a keep also allowed it.
+
+    ``fresh`` is false where a side has only runs that selected it. ``relative`` is the gain
+    over the baseline's absolute value.
+    """
+
+    effect: float
+    low: float | None
+    high: float | None
+    level: float
+    relative: float | None
+    fresh: bool
+
+
+class Naive(Fact):
+    """The luckiest single run against the baseline's first: what a plain loop would claim."""
+
+    experiment: int
+    run: int
+    value: float
+    gain: float
+
+
+class Discovery(Fact):
+    """A kept change against the incumbent that it replaced; ``share`` of the whole gain."""
+
+    experiment: int
+    replaced: int
+    commit: str
+    description: str
+    category: str
+    rule: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    level: float
+    runs: int
+    share: float | None
+    lines_added: int
+    lines_removed: int
+
+
+class Tally(Fact):
+    """Experiments under one heading. ``alone`` counts those that changed nothing else.
+
+    ``median`` is that of the effects the judge measured, ``largest`` the greatest of them.
+    """
+
+    name: str
+    tried: int
+    keep: int
+    discard: int
+    inconclusive: int
+    crash: int
+    alone: int
+    median: float | None
+    largest: float | None
+
+
+class Attempt(Fact):
+    """An experiment worth naming, with the judge's own numbers and sentence."""
+
+    experiment: int
+    verdict: str
+    description: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    runs: int
+    reason: str
+
+
+class Crashes(Fact):
+    """Experiments that failed in the same way; ``experiments`` names the first few."""
+
+    outcome: str
+    cause: str
+    count: int
+    experiments: tuple[int, ...]
+
+
+class GuardFacts(Fact):
+    """A guard, and the experiments it forbade to keep."""
+
+    metric: str
+    text: str
+    vetoed: int
+    experiments: tuple[int, ...]
+
+
+class TradeOff(Fact):
+    """Another metric, baseline to incumbent; ``clear`` when noise explains it with < 10 %."""
+
+    metric: str
+    baseline: float
+    incumbent: float
+    relative: float | None
+    clear: bool | None
+    sigma: float | None
+
+
+class Drift(Fact):
+    """How re-runs of the same code moved with time: positive is better. ``t`` on ``df``."""
+
+    per_hour: float
+    total: float
+    t: float
+    df: int
+    significant: bool
+
+
+class Step(Fact):
+    """One recommendation: ``why`` from the facts, ``do``, and a command where there is one."""
+
+    kind: str
+    do: str
+    why: str
+    command: str | None = None
+
+
+class Row(Fact):
+    """One experiment in the appendix."""
+
+    experiment: int
+    verdict: str
+    value: float | None
+    runs: int
+    effect: float | None
+    description: str
+    reason: str
+
+
+class Setting(Fact):
+    """What somebody needs to do it again."""
+
+    command: str
+    prefix: str
+    edit: tuple[str, ...]
+    budget_s: float
+    kill_factor: float
+    seed_env: str
+    guards: tuple[str, ...]
+    base_commit: str
+    branch: str
+    researcher: str | None
+    judge: str | None
+    sandbox: str | None
+    slots: tuple[str, ...]
+    version: str
+    machine: dict[str, str]
+
+
+class Facts(Fact):
+    """The whole debrief."""
+
+    tag: str
+    metric: str
+    better: str
+    started_at: float
+    ending: Ending
+    totals: Totals
+    noise: Noise
+    baseline: Estimate | None
+    incumbent: Estimate | None
+    gain: Gain | None
+    naive: Naive | None
+    discoveries: tuple[Discovery, ...]
+    top_share: float | None
+    chance_keeps: float | None
+    categories: tuple[Tally, ...]
+    moves: tuple[Tally, ...]
+    losses: tuple[Attempt, ...]
+    near_misses: tuple[Attempt, ...]
+    crashes: tuple[Crashes, ...]
+    guards: tuple[GuardFacts, ...]
+    trade_offs: tuple[TradeOff, ...]
+    drift: Drift | None
+    steps: tuple[Step, ...]
+    rows: tuple[Row, ...]
+    rows_left_out: int
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    setting: Setting
+
+    def json(self) -> dict[str, Any]:
+        """Plain values, for ``json.dumps``."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain

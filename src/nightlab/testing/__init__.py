@@ -1,0 +1,1 @@
+"""Shipped test tools: contract suites for third-party sandboxes and executors."""

@@ -1,0 +1,114 @@
+"""What the tests share: small real projects in real git repositories, and drivers for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightlab import config
+from nightlab.budget import Bounds
+from nightlab.lab import Opened, open_study
+from nightlab.loop import Ending, Loop
+from nightlab.model import Experiment, Proposal
+from nightlab.researchers import Context
+
+# A program in the reference's shape: constants on top, a `---` block at the end, noise that
+# comes from the seed it is handed.
+TRAIN = """\
+import os
+import random
+
+LR = 0.1
+DEPTH = 2
+
+rng = random.Random(int(os.environ["NIGHTLAB_SEED"]))
+loss = 1.0 + abs(LR - 0.03) + 0.05 * abs(DEPTH - 4) + rng.gauss(0, NOISE)
+print("---")
+print(f"val_loss: {loss:.6f}")
+print("peak_vram_mb: 512.0")
+"""
+
+CONFIG = """\
+[study]
+command = "{python} train.py"
+edit = ["train.py"]
+budget = "10s"
+
+[objective]
+metric = "val_loss"
+better = "lower"
+"""
+
+
+def git(folder: Path, *args: str) -> str:
+    """A git command of the test's own, as the person would type it."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    env |= {"GIT_AUTHOR_NAME": "T", "GIT_AUTHOR_EMAIL": "t@t"}
+    env |= {"GIT_COMMITTER_NAME": "T", "GIT_COMMITTER_EMAIL": "t@t"}
+    done = subprocess.run(
+        ["git", *args], cwd=folder, env=env, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def make_project(
+    folder: Path, train: str = TRAIN, toml: str = CONFIG, *, noise: float = 0.001, more: str = ""
+) -> Path:
+    """A committed project with train.py and prepare.py, and an uncommitted nightlab.toml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.py").write_text(train.replace("NOISE", str(noise)))
+    (folder / "prepare.py").write_text("# fixed\n")
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "start")
+    (folder / config.CONFIG_NAME).write_text(toml.format(python=sys.executable) + more)
+    return folder
+
+
+@dataclass
+class Steps:
+    """A researcher that plays texts or edits of train.py in turn, then repeats small moves."""
+
+    edits: Sequence[tuple[str, str] | Callable[[str], str]]
+    name: str = "steps"
+    asked: int = 0
+    learned: list[Experiment] | None = None
+    contexts: list[Context] | None = None
+
+    def propose(self, context: Context) -> Proposal:
+        if self.contexts is None:
+            self.contexts = []
+        self.contexts.append(context)
+        edit = self.edits[self.asked % len(self.edits)]
+        self.asked += 1
+        text = context.files["train.py"]
+        new = edit(text) if callable(edit) else text.replace(edit[0], edit[1])
+        words = "a change" if callable(edit) else f"{edit[0]} → {edit[1]}"
+        return Proposal(description=words, files={"train.py": new}, researcher=self.name)
+
+    def learn(self, experiment: Experiment) -> None:
+        self.learned = [*(self.learned or []), experiment]
+
+
+def lr(value: float) -> Callable[[str], str]:
+    """An edit that sets LR, whatever it was."""
+
+    def edit(text: str) -> str:
+        lines = [f"LR = {value}" if x.startswith("LR = ") else x for x in text.split("\n")]
+        return "\n".join(lines)
+
+    return edit
+
+
+def drive(
+    root: Path, researcher: object, experiments: int, **options: object
+) -> tuple[Ending, Opened]:
+    """Open the study, run the loop to ``experiments``, close the journal."""
+    opened = open_study(root, **options)  # type: ignore[arg-type]
+    with opened.engine.journal:
+        loop = Loop(opened.engine, researcher, Bounds(max_experiments=experiments))  # type: ignore[arg-type]
+        return loop.run(), opened

@@ -1,0 +1,111 @@
+"""The local executor: the shipped contract, and what is its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nightlab.devices import Slot
+from nightlab.errors import ExecutorError, SandboxError
+from nightlab.executors import Order
+from nightlab.executors.local import LocalExecutor
+from nightlab.process import Finished
+from nightlab.sandboxes import Cell, Launch
+from nightlab.sandboxes.process import ProcessSandbox
+from nightlab.testing.contracts import CONTRACT_SLOT, EXECUTOR_CHECKS
+
+SLOT = Slot("cpu0")
+
+
+@pytest.mark.parametrize("check", EXECUTOR_CHECKS, ids=lambda check: check.__name__)
+def test_the_local_executor_keeps_the_contract(check, tmp_path: Path) -> None:
+    executor = LocalExecutor([CONTRACT_SLOT])
+    check(executor, ProcessSandbox(), tmp_path)
+    executor.close()
+
+
+class Recording(ProcessSandbox):
+    """A real sandbox that counts its cleanups and may call itself broken."""
+
+    def __init__(self, broken: str | None = None) -> None:
+        self.cleaned = 0
+        self.broken = broken
+        self.cells: list[Cell] = []
+
+    def launch(self, cell: Cell) -> Launch:
+        self.cells.append(cell)
+        return replace(super().launch(cell), cleanup=self._clean)
+
+    def _clean(self) -> None:
+        self.cleaned += 1
+
+    def broke(self, launch: Launch, finished: Finished) -> str | None:
+        return self.broken
+
+
+def order(tmp_path: Path, sandbox: ProcessSandbox, command: str, slot: Slot = SLOT) -> Order:
+    cell = Cell(command, tmp_path, tmp_path, tmp_path)
+    return Order(cell, sandbox, slot, 30.0, tmp_path / "log.txt", grace_s=0.2)
+
+
+def test_cleanup_is_called_once_however_often_it_is_polled(tmp_path: Path) -> None:
+    sandbox = Recording()
+    job = LocalExecutor([SLOT]).start(order(tmp_path, sandbox, "true"))
+    assert job.poll(30) == job.poll(0)
+    assert sandbox.cleaned == 1
+
+
+def test_a_box_that_broke_makes_the_run_lost_and_is_cleaned_up(tmp_path: Path) -> None:
+    sandbox = Recording(broken="the namespace was refused")
+    job = LocalExecutor([SLOT]).start(order(tmp_path, sandbox, "exit 1"))
+    with pytest.raises(SandboxError) as raised:
+        job.poll(30)
+    assert "refused" in raised.value.why
+    assert sandbox.cleaned == 1
+
+
+def test_a_log_that_cannot_be_opened_is_infrastructure_and_is_cleaned_up(tmp_path: Path) -> None:
+    sandbox = Recording()
+    bad = replace(order(tmp_path, sandbox, "true"), log=tmp_path)
+    with pytest.raises(ExecutorError):
+        LocalExecutor([SLOT]).start(bad)
+    assert sandbox.cleaned == 1
+
+
+def test_a_folder_that_is_gone_is_infrastructure_not_a_crash(tmp_path: Path) -> None:
+    sandbox = Recording()
+    gone = order(tmp_path, sandbox, "true")
+    gone = replace(gone, cell=replace(gone.cell, cwd=tmp_path / "gone"))
+    executor = LocalExecutor([SLOT])
+    job = executor.start(gone)
+    with pytest.raises(ExecutorError):
+        job.poll(30)
+    assert sandbox.cleaned == 1
+    executor.start(order(tmp_path, sandbox, "true"))
+    executor.close()
+
+
+def test_a_slot_takes_one_run_at_a_time(tmp_path: Path) -> None:
+    executor = LocalExecutor([SLOT])
+    executor.start(order(tmp_path, Recording(), "sleep 60"))
+    with pytest.raises(ExecutorError):
+        executor.start(order(tmp_path, Recording(), "true"))
+    executor.close()
+
+
+def test_a_foreign_slot_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExecutorError):
+        LocalExecutor([SLOT]).start(order(tmp_path, Recording(), "true", Slot("gpu7")))
+
+
+def test_the_device_of_the_slot_reaches_the_sandbox_and_the_run(tmp_path: Path) -> None:
+    slot = Slot("gpu0", (3,), {"CUDA_VISIBLE_DEVICES": "GPU-abc"})
+    sandbox = Recording()
+    job = LocalExecutor([slot]).start(
+        order(tmp_path, sandbox, 'echo "$CUDA_VISIBLE_DEVICES"', slot)
+    )
+    job.poll(30)
+    assert job.tail() == ["GPU-abc"]
+    assert sandbox.cells[0].gpus == (3,)
