@@ -25,6 +25,7 @@ from nightlab.testing.contracts import HOSTILE_NAME, alive, fresh_sleep
 
 ENV = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 PYTHON = f"{sys.executable} -I -S -u -B"
+BUSY_S = 1.0  # what a shared machine may add to a promise of ours
 # One process of every kind that is known to get away from somebody. All ignore TERM.
 ESCAPEES = {
     "plain child": "sleep {} & ",
@@ -160,7 +161,11 @@ def test_a_run_gets_no_input_no_descriptors_no_core_files_and_default_signals(
 
 def test_a_descriptor_that_is_passed_is_held_by_the_run_alone(tmp_path: Path) -> None:
     reading, writing = os.pipe()
-    child = start(tmp_path, f"echo said >&{writing}", pass_fds=[writing])
+    child = start(
+        tmp_path,
+        script(tmp_path, f"import os; os.write({writing}, b'said\\n')"),
+        pass_fds=[writing],
+    )
     os.close(writing)
     assert child.poll(60) is not None
     assert os.read(reading, 100) == b"said\n"
@@ -193,7 +198,7 @@ def test_a_file_longer_than_allowed_is_not_written(tmp_path: Path) -> None:
     finished = run(tmp_path, command + "; exit 1", fsize_bytes=100_000)
     assert (tmp_path / "big").stat().st_size == 100_000
     assert finished.exit_code == 0  # a short write, as the system call says
-    finished = run(tmp_path, "dd if=/dev/zero of=big bs=200k count=2", fsize_bytes=100_000)
+    finished = run(tmp_path, "exec dd if=/dev/zero of=big bs=200k count=2", fsize_bytes=100_000)
     assert finished.signal == signal.SIGXFSZ
 
 
@@ -242,7 +247,7 @@ def test_nothing_lives_on_after_the_deadline_and_what_was_printed_is_kept(tmp_pa
     )  # fmt: skip
     wait_until(lambda: len(alive(token)) >= 5)
     finished = child.poll(60)
-    assert time.monotonic() - began < 0.5 + 2
+    assert time.monotonic() - began < 0.5 + 2 + BUSY_S
     assert not alive(token)
     assert finished is not None
     assert finished.timed_out
@@ -257,7 +262,7 @@ def test_a_polite_program_may_finish_within_the_grace(tmp_path: Path) -> None:
     assert finished.timed_out
     assert finished.exit_code == 0
     assert finished.duration_s < 10
-    assert log_of(tmp_path) == "saved\n"
+    assert log_of(tmp_path).endswith("saved\n")
 
 
 def test_a_program_that_stopped_itself_is_woken_and_killed_at_the_deadline(tmp_path: Path) -> None:
@@ -409,7 +414,7 @@ def test_a_run_that_stops_its_shim_again_and_again_does_not_outlive_its_deadline
         wall_s=0.5,
         grace_s=1.5,
     )
-    assert time.monotonic() - began < 0.5 + 2
+    assert time.monotonic() - began < 0.5 + 2 + BUSY_S
     assert finished.timed_out
     assert not alive(token)
 
@@ -427,18 +432,20 @@ from pathlib import Path
 from nightlab import process
 here = Path(sys.argv[1])
 child = process.start(["/bin/sh", "-c", sys.argv[2]], env={{"PATH": {path!r}}}, cwd=here,
-    wall_s=600, log=here / "log.txt", grace_s=0.2, marker=sys.argv[3])
+    wall_s=600, log=here / "log.txt", grace_s=float(sys.argv[4]), marker=sys.argv[3])
 print(child.pid, flush=True)
 time.sleep(600)
 """
 
 
-def harness(folder: Path, command: str, marker: str = "") -> tuple[subprocess.Popen[str], int]:
+def harness(
+    folder: Path, command: str, marker: str = "", grace_s: float = 0.2
+) -> tuple[subprocess.Popen[str], int]:
     """Another nightlab, to be killed; and the pid of its shim."""
     root = str(Path(nightlab.__file__).parents[1])
     code = HARNESS.format(path=ENV["PATH"])
     other = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder), command, marker],
+        [sys.executable, "-c", code, str(folder), command, marker, str(grace_s)],
         env=ENV | {"PYTHONPATH": root},
         stdout=subprocess.PIPE,
         text=True,
@@ -447,23 +454,41 @@ def harness(folder: Path, command: str, marker: str = "") -> tuple[subprocess.Po
     return other, int(other.stdout.readline())
 
 
+def is_alive(pid: int) -> bool:
+    return any(living for _, living, _ in _shim.table([pid]).values())
+
+
 def kill(other: subprocess.Popen[str]) -> None:
     other.kill()
     other.communicate()
 
 
-@pytest.mark.parametrize("stopped", [False, True], ids=["shim awake", "shim stopped by the run"])
+ALL_ESCAPEES = "trap '' TERM; " + "".join(ESCAPEES.values()) + "sleep {}"
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["shim awake", "shim stopped"])
 def test_kill_9_of_nightlab_leaves_nothing_of_a_run(tmp_path: Path, *, stopped: bool) -> None:
     token = fresh_sleep()
-    all_of_them = "".join(command.format(token) for command in ESCAPEES.values())
-    # Nightlab wakes a stopped shim within 0.25 s: so kill at once after the stop is seen.
-    stop = "kill -STOP $PPID; touch now; sleep 0.01; kill -STOP $PPID;" if stopped else "touch now;"
-    other, shim = harness(tmp_path, f"trap '' TERM; {all_of_them} {stop} sleep {token}")
-    wait_until((tmp_path / "now").exists)
-    if not stopped:
-        wait_until(lambda: len(alive(token)) >= 5)
+    other, shim = harness(tmp_path, ALL_ESCAPEES.replace("{}", token))
+    wait_until(lambda: len(alive(token)) >= 5)
+    if stopped:
+        os.kill(other.pid, signal.SIGSTOP)  # it would wake the shim
+        os.kill(shim, signal.SIGSTOP)
     kill(other)
-    wait_until(lambda: not alive(token) and not _shim.stat_fields(shim))
+    wait_until(lambda: not alive(token) and not is_alive(shim))
+
+
+def test_a_shim_stopped_after_the_death_of_nightlab_is_woken_by_the_sweep(tmp_path: Path) -> None:
+    token = fresh_sleep()
+    other, shim = harness(tmp_path, ALL_ESCAPEES.replace("{}", token), "night/9", grace_s=0.8)
+    wait_until(lambda: len(alive(token)) >= 5)
+    kill(other)
+    time.sleep(0.1)
+    os.kill(shim, signal.SIGSTOP)  # in its grace
+    time.sleep(0.8)
+    assert alive(token)
+    process.sweep("night/9")
+    wait_until(lambda: not alive(token) and not is_alive(shim))
 
 
 def test_what_survived_nightlab_and_shim_is_swept_by_its_marker(tmp_path: Path) -> None:
@@ -642,7 +667,7 @@ def test_clean_keeps_what_a_person_can_read_and_drops_colours() -> None:
     assert process.clean("täglich 5 → 3\n\t日本") == "täglich 5 → 3\n\t日本"
     assert process.clean("\x1b[1;31mred\x1b[0m \x1b]0;title\x07ok") == "red ok"
     assert process.clean("a\u202eb\u200bc\U000e0041\x08") == "a\ufffdb\ufffdc\ufffd\ufffd"
-    assert process.clean("\x1b[\x1b[31m2J") == "\ufffd[2J"
+    assert process.clean("\x1b[\x1b[31m2J") == "2J"
 
 
 # --- short helper programs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from nightlab import _shim
 
@@ -25,6 +26,9 @@ def sweep(marker_prefix: str) -> list[int]:
             spared.add(pid)
             pid = rows[pid][0]
         marked = {pid for pid in rows if pid not in spared and _carries(pid, wanted)}
+        # The parent may be a shim that its run has stopped: awake, it kills what we cannot see.
+        for pid in marked:
+            _shim.send(rows[pid][0], signal.SIGCONT)
         return ({pid for pid in marked if rows[pid][1]} | _shim.descendants(marked, rows)) - spared
 
     killed, _ = _shim.kill_all(list, find, lambda: False)

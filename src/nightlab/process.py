@@ -42,7 +42,7 @@ _READ_BYTES = 256 * 1024
 _LOOK_S = 0.25
 # How much later than the shim nightlab itself acts: less would race an honest shim on a busy
 # machine, more would break the promise of at most 2 s over the deadline.
-_SECOND_LINE_S = 0.4
+_SECOND_LINE_S = 0.25
 _prepared = threading.Lock()
 
 
@@ -281,7 +281,8 @@ class Child:
         said, poll_report = b"", True
         # The report ends when the shim does; should the run hold it open, ask for the shim.
         while poll_report and self._shim.poll() is None:
-            for fd, _ in poll.poll(_LOOK_S * 1000):
+            wait_s = max(0.0, min(_LOOK_S, self._force_at - time.monotonic()))
+            for fd, _ in poll.poll(wait_s * 1000 + 1):
                 data = os.read(fd, _READ_BYTES)
                 if not data:
                     poll.unregister(fd)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from nightlab.errors import ConfigError, Exhausted
 from nightlab.model import Change, Experiment, Proposal
 from nightlab.researchers import Context, Settings
-from nightlab.researchers.constants import Constant, apply, nameable, survey, written
+from nightlab.researchers.constants import Constant, apply, nameable, spoken, survey, written
 from nightlab.researchers.spaces import Scalar
 
 _Point = tuple[Scalar, ...]
@@ -73,9 +73,9 @@ class SweepResearcher:
         values = dict(zip(self._values, point, strict=True))
         moves = tuple(Change(name=n, old=known[n].value, new=v) for n, v in values.items())
         said = ", ".join(
-            f"{c.name} {written(c.old)} → {written(c.new)}"
+            f"{c.name} {spoken(c.old)} → {spoken(c.new)}"
             if c.old != c.new
-            else f"{c.name} {written(c.new)}"
+            else f"{c.name} {spoken(c.new)}"
             for c in moves
             if c.old is not None and c.new is not None
         )

@@ -1,0 +1,250 @@
+"""The live terminal view: what the lab does now, where it stands, what it decided last.
+
+``snapshot`` takes what is needed out of the running loop, in the loop's own thread and in
+constant time; ``Frame`` draws it elsewhere, to whatever size the terminal has then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from nightlab import budget, views
+from nightlab.budget import Bounds, Left
+from nightlab.cli import words
+from nightlab.history import History
+from nightlab.loop import Loop
+from nightlab.model import Experiment, Verdict
+from nightlab.process import clean
+
+VERDICTS = 8  # as many as are shown where the terminal is high enough
+_FIXED_LINES = 13  # of the frame, beside the verdicts and the runs
+
+
+@dataclass(frozen=True)
+class Running:
+    """A run in flight, in words and seconds."""
+
+    title: str
+    what: str
+    elapsed_s: float
+    last_line: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a frame shows. ``doing`` is what the lab does now, in one sentence."""
+
+    title: str
+    metric: str
+    better: str
+    doing: str
+    alarm: bool
+    runs: tuple[Running, ...]
+    budget_s: float
+    deadline_s: float
+    baseline: dict[str, Any] | None
+    incumbent: dict[str, Any] | None
+    incumbent_number: int | None
+    gain: str
+    sigma: float | None
+    counts: str
+    verdicts: tuple[Experiment, ...]
+    left: str
+    session_s: float
+    warning: str
+
+
+def snapshot(loop: Loop, began: float) -> Snapshot:
+    """The loop as it is. ``began`` is the session's start on the monotonic clock."""
+    history = loop.history
+    metric = history.study.objective.metric
+    baseline, incumbent = history.baseline, history.incumbent
+    now = loop.engine.now()
+    return Snapshot(
+        title=history.study.tag,
+        metric=metric,
+        better=history.study.objective.better.value,
+        doing=_doing(loop),
+        alarm=history.paused is not None,
+        runs=tuple(_running(loop)),
+        budget_s=history.study.budget_s,
+        deadline_s=history.study.deadline_s,
+        baseline=views.spread(baseline.runs, metric) if baseline else None,
+        incumbent=views.spread(incumbent.runs, metric) if incumbent else None,
+        incumbent_number=incumbent.number if incumbent else None,
+        gain=words.gain(history),
+        sigma=history.noise.sigma,
+        counts=words.counts(history),
+        verdicts=tuple(_last(history, VERDICTS)),
+        left=left(loop.bounds, budget.left(loop.bounds, history, now)),
+        session_s=time.monotonic() - began,
+        warning=history.warnings[-1].text if history.warnings else "",
+    )
+
+
+def _doing(loop: Loop) -> str:
+    history = loop.history
+    if loop.stopping is not None:
+        return (
+            "finishing the run in flight, then stopping (Ctrl-C again: stop it now)"
+            if loop.active
+            else "stopping"
+        )
+    if history.paused is not None:
+        return f"paused: {history.paused.reason}"
+    if history.incumbent is None:
+        return "calibrating: the untouched code, again and again, to know its noise"
+    if loop.active:
+        thinks = ", and the researcher thinks ahead" if loop.thinker.thinking else ""
+        return f"running{thinks}"
+    if loop.thinker.backing_off:
+        return "waiting before the researcher is asked again"
+    return f"{loop.researcher.name} thinks of the next experiment"
+
+
+def _running(loop: Loop) -> Iterator[Running]:
+    for active in loop.active:
+        started = active.started
+        experiment = loop.history.experiments.get(started.occasion)
+        title = f"exp {started.occasion} · {words.purpose(started.purpose)}"
+        tail = active.job.tail(1)
+        yield Running(
+            title=f"{title} · seed {started.seed} · {active.slot.name}",
+            what=experiment.claim.description if experiment else "",
+            elapsed_s=active.job.elapsed_s(),
+            last_line=tail[-1] if tail else "",
+        )
+
+
+def _last(history: History, most: int) -> Iterator[Experiment]:
+    """The experiments settled last, newest first; looks at no more than it must."""
+    for number in range(len(history.experiments), 0, -1):
+        if most == 0:
+            return
+        experiment = history.experiments[number]
+        if experiment.verdict is not None:
+            most -= 1
+            yield experiment
+
+
+def left(bounds: Bounds, rest: Left) -> str:
+    """What is left of the bounds, in words."""
+    parts = []
+    if rest.experiments is not None:
+        parts.append(f"{rest.experiments} of {bounds.max_experiments} experiments")
+    if rest.seconds is not None and bounds.until is not None:
+        until = time.strftime("%H:%M", time.localtime(bounds.until))
+        parts.append(f"{words.seconds(rest.seconds)} until {until}")
+    return "left: " + (" and ".join(parts) or "no bound; it runs until you stop it")
+
+
+class Frame:
+    """The view itself: a rich renderable that fits the console it meets."""
+
+    def __init__(self, shown: Snapshot) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        shown = self._shown
+        yield Text("")
+        yield _ends(
+            Text.assemble(("nightlab", "bold"), f" · {_line(shown.title)} · {shown.metric}, "
+                          f"{shown.better} is better"),
+            Text(words.seconds(shown.session_s), style="dim"),
+        )
+        yield _cut(_line(shown.doing), width, "bold red" if shown.alarm else "cyan")
+        for run in shown.runs:
+            yield from self._run(run, width)
+        yield Text("")
+        yield from self._standing(width)
+        yield Text("")
+        height = console.size.height
+        room = max(1, (height - _FIXED_LINES - 4 * len(shown.runs)) // 2)
+        for experiment in reversed(shown.verdicts[: min(VERDICTS, room)]):
+            yield from self._verdict(experiment, width)
+        if shown.warning:
+            yield _cut(f"! {_line(shown.warning)}", width, "magenta")
+
+    def _run(self, run: Running, width: int) -> RenderResult:
+        shown = self._shown
+        yield Text("")
+        yield _cut(f"{run.title} · {_line(run.what)}", width, "bold")
+        over = run.elapsed_s > shown.budget_s
+        tail = (
+            f" {words.seconds(run.elapsed_s)} of {words.seconds(shown.budget_s)}"
+            f" · killed at {words.seconds(shown.deadline_s)}"
+        )
+        yield _bar(
+            run.elapsed_s / shown.deadline_s,
+            shown.budget_s / shown.deadline_s,
+            max(10, width - len(tail) - 1),
+            over=over,
+        ).append(tail, "magenta" if over else "none")
+        yield _cut(f"  {_line(run.last_line)}", width, "dim")
+
+    def _standing(self, width: int) -> RenderResult:
+        shown = self._shown
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        number = f" · exp {shown.incumbent_number}" if shown.incumbent_number else ""
+        incumbent = Text(words.spread(shown.incumbent), style="bold") + Text(number)
+        table.add_row("incumbent", incumbent)
+        table.add_row("baseline", Text(words.spread(shown.baseline)))
+        noise = f"one run varies by ± {words.short(shown.sigma)}" if shown.sigma else "noise unknown"
+        table.add_row("gain", Text(f"{shown.gain} · {noise}"))
+        yield table
+        yield _cut(shown.counts, width)
+        yield _cut(shown.left, width)
+
+    def _verdict(self, experiment: Experiment, width: int) -> RenderResult:
+        verdict = experiment.verdict or Verdict.CRASH
+        mark = f"{words.MARKS[verdict]} {experiment.number:>4} {verdict.value:<12} "
+        value = words.number(experiment.value)
+        head = Text(mark, style=words.STYLES[verdict]).append(f"{value:>10}  ", "none")
+        what = Text(_line(experiment.claim.description))
+        yield _fit(head + what, width)
+        reason = experiment.decision.reason if experiment.decision else ""
+        yield _cut(f"       {_line(reason)}", width, "dim")
+
+
+def _bar(share: float, mark: float, width: int, *, over: bool) -> Text:
+    """A bar over the whole time until the kill, with a mark where the budget ends."""
+    full = min(width, max(0, round(share * width)))
+    at = min(width - 1, round(mark * width))
+    bar = Text("━" * full, style="magenta" if over else "green") + Text(
+        "─" * (width - full), style="dim"
+    )
+    if at > 0:
+        bar = bar[:at] + Text("┃", style="bold") + bar[at + 1 :]
+    return bar
+
+
+def _ends(start: Text, end: Text) -> Table:
+    table = Table.grid(expand=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_row(start, end)
+    return table
+
+
+def _cut(text: str, width: int, style: str = "none") -> Text:
+    return _fit(Text(text, style=style), width)
+
+
+def _fit(text: Text, width: int) -> Text:
+    text.no_wrap = True
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def _line(text: str) -> str:
+    return " ".join(clean(text).split())

@@ -1,0 +1,140 @@
+"""``nightlab run``: the lab itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Annotated
+
+import typer
+
+from nightlab import config
+from nightlab.budget import Bounds
+from nightlab.cli import base
+from nightlab.cli.base import AsJson, Directory
+from nightlab.config import Settings
+from nightlab.errors import ConfigError, UsageError
+
+_EXAMPLES = """[bold]Examples[/bold]
+
+  nightlab run --until 07:00              until tomorrow morning
+
+  nightlab run --for 8h --slots 2         eight hours, two runs at a time
+
+  nightlab run --max-experiments 30       30 experiments, the baseline included
+
+  nightlab run --tag bigger --researcher sweep
+
+  nightlab run --json | jq .verdict       one object per experiment
+
+Without a bound it runs until it is stopped. Ctrl-C once lets the run in flight finish, twice
+stops it at once; the same command goes on later, with nothing lost.
+
+Exit codes: 0 done, 1 an error (also a baseline that does not run), 2 usage, 3 a bug,
+4 the end came without a keep, 130 interrupted."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel=base.NIGHT, epilog=_EXAMPLES)(run)
+
+
+def run(
+    directory: Directory = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(
+            "--tag",
+            metavar="TAG",
+            help="Which study, new or old. Default: the one worked on last, or today's date.",
+            show_default=False,
+        ),
+    ] = None,
+    max_experiments: Annotated[
+        int | None,
+        typer.Option(
+            "--max-experiments",
+            "-n",
+            min=1,
+            help="Stop when the study has this many experiments, the baseline included.",
+            show_default=False,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", metavar="HH:MM", help="Stop at this time of day.", show_default=False
+        ),
+    ] = None,
+    for_: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="DURATION",
+            help="Stop after this long, like 8h or 90m.",
+            show_default=False,
+        ),
+    ] = None,
+    researcher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Who proposes, instead of nightlab.toml's \\[researcher] use.",
+            show_default=False,
+        ),
+    ] = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Runs at a time. Default: one per GPU, or one on the CPU.",
+            show_default=False,
+        ),
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Plain lines, also on a terminal.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Run the lab: propose, run, judge, keep. Goes on where it stopped."""
+    from nightlab.cli import screen, session  # noqa: PLC0415  the engine, loaded on use
+
+    root = base.project(directory)
+    settings = with_flags(config.load(root), researcher=researcher, slots=slots)
+    bounds = _bounds(max_experiments, until, for_, time.time())
+    mode = session.Mode.PLAIN
+    if as_json:
+        mode = session.Mode.JSON
+    elif not plain and screen.is_possible():
+        mode = session.Mode.LIVE
+    return session.hold(session.Plan(root, settings, tag, bounds, mode))
+
+
+def with_flags(
+    settings: Settings, *, researcher: str | None = None, slots: int | None = None
+) -> Settings:
+    """The settings with what the command line says instead."""
+    if researcher is not None:
+        table = {**settings.researcher, "use": researcher}
+        settings = dataclasses.replace(settings, researcher=table)
+    if slots is not None:
+        settings = dataclasses.replace(settings, slots=slots)
+    return settings
+
+
+def _bounds(most: int | None, until: str | None, for_: str | None, now: float) -> Bounds:
+    ends = []
+    if until is not None:
+        ends.append(config.until_unix(until, now))
+    if for_ is not None:
+        ends.append(now + duration_s("--for", for_, "nightlab run --for 8h"))
+    return Bounds(max_experiments=most, until=min(ends) if ends else None)
+
+
+def duration_s(flag: str, text: str, example: str) -> float:
+    """Seconds of a flag's duration. Raises UsageError that names the flag."""
+    try:
+        return config.duration_s(flag, text)
+    except ConfigError as error:
+        raise UsageError(
+            f"{flag} {text!r} is not a duration", "write it like 8h, 90m, 1h30m or 300s", example
+        ) from error

@@ -1,0 +1,227 @@
+"""One session of a lab, as ``nightlab run`` and ``nightlab demo`` hold it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from nightlab import config, lab, views
+from nightlab.budget import Bounds
+from nightlab.cli import base, debrief, follow
+from nightlab.cli.screen import Screen, json_line
+from nightlab.config import Settings
+from nightlab.engine import Engine
+from nightlab.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_NO_KEEP,
+)
+from nightlab.events import AnyEvent, Paused, Settled, Warned
+from nightlab.history import History
+from nightlab.loop import Ending, Loop
+from nightlab.researchers import Settings as ResearcherSettings
+from nightlab.researchers import open_researcher
+
+_EVERY_S = 0.25
+_EVERY_SLOW_S = 1.0  # where runs take minutes, a second is often enough
+_SLOW_BUDGET_S = 30.0
+
+
+class Mode(StrEnum):
+    """How a session speaks."""
+
+    LIVE = "live"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a session is asked to do. ``settings`` are nightlab.toml's with the flags' changes."""
+
+    root: Path
+    settings: Settings
+    tag: str | None = None
+    bounds: Bounds = Bounds()
+    mode: Mode = Mode.PLAIN
+
+
+def hold(plan: Plan) -> int:
+    """Open the study, work on it until something ends it, debrief; returns the exit code.
+
+    Raises NightlabError for all that prevents it, and when the baseline fails.
+    """
+    researcher = open_researcher(researcher_settings(plan.settings))
+    opened = lab.open_study(plan.root, tag=plan.tag, settings=plan.settings)
+    engine = opened.engine
+    try:
+        lines = debrief.opening(opened, researcher.name, plan.bounds)
+        base.say(*lines, "", stderr=plan.mode is Mode.JSON)
+        watcher = _Watcher(engine, plan.mode)
+        try:
+            ending = Loop(engine, researcher, plan.bounds, watcher.watch).run()
+        finally:
+            writable = watcher.close()
+    finally:
+        engine.journal.close()
+    if writable:
+        return _end(engine, ending, plan.mode)
+    if ending.reason == "baseline":
+        raise debrief.failed_baseline(engine)[1]
+    return exit_code(engine.history, ending)
+
+
+def researcher_settings(settings: Settings) -> ResearcherSettings:
+    """The ``[researcher]`` table as researchers take it."""
+    table = settings.researcher
+    return ResearcherSettings(
+        use=table.get("use", "optuna"),
+        seed=table.get("seed", 0),
+        values={name: tuple(values) for name, values in table.get("values", {}).items()},
+        script=table.get("script", ""),
+    )
+
+
+def exit_code(history: History, ending: Ending) -> int:
+    """0, 4 where it came to its end without a keep in the whole study, 130 for a signal."""
+    if ending.reason == "interrupted":
+        return EXIT_INTERRUPTED
+    if ending.reason in ("bound", "exhausted") and not views.keeps(history):
+        return EXIT_NO_KEEP
+    return EXIT_DONE
+
+
+class _Watcher:
+    """What the loop calls as it goes. It only leaves things for the screen to write."""
+
+    def __init__(self, engine: Engine, mode: Mode) -> None:
+        self._history = engine.history
+        self._mode = mode
+        self._follower = follow.Follower(engine.journal.path)
+        self._screen = Screen(live=mode is Mode.LIVE)
+        self._began = time.monotonic()
+        self._next = 0.0
+        slow = engine.study.budget_s >= _SLOW_BUDGET_S
+        self._every_s = _EVERY_SLOW_S if slow else _EVERY_S
+
+    def watch(self, loop: Loop) -> None:
+        self._tell()
+        if self._screen.is_live and time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._every_s
+            self._draw(loop)
+
+    def _draw(self, loop: Loop) -> None:
+        from nightlab.cli import live  # noqa: PLC0415  it imports rich
+
+        shown = live.snapshot(loop, self._began)
+        self._screen.frame(lambda: live.Frame(shown))
+
+    def _tell(self) -> None:
+        for event in self._follower.new():
+            if self._mode is Mode.JSON:
+                self._tell_json(event)
+                continue
+            if self._screen.is_live and not isinstance(event, (Warned, Paused)):
+                continue  # the frame shows it
+            line = follow.line(event, self._history)
+            if line is not None:
+                self._screen.line(line)
+
+    def _tell_json(self, event: AnyEvent) -> None:
+        if isinstance(event, Settled):
+            experiment = self._history.experiments[event.number]
+            metric = self._history.study.objective.metric
+            json_line(self._screen, views.row(experiment, metric))
+
+    def close(self) -> bool:
+        """The last events; False when nobody reads any more."""
+        self._tell()
+        self._follower.close()
+        return self._screen.close()
+
+
+def _end(engine: Engine, ending: Ending, mode: Mode) -> int:
+    """Say how it ended; returns the exit code. Raises NightlabError for a failed baseline."""
+    if ending.reason == "baseline":
+        tail, error = debrief.failed_baseline(engine)
+        if tail:
+            base.say("the last lines that it printed:", *(f"  {t}" for t in tail), stderr=True)
+        raise error
+    code = exit_code(engine.history, ending)
+    report, plot, trouble = write_report(engine.paths, engine.history, now=engine.now())
+    if mode is Mode.JSON:
+        base.emit(_final(engine, ending, code, report, plot))
+        return code
+    base.say("", *debrief.closing(engine.history, ending.reason, ending.detail))
+    if report is not None:
+        base.say(f"report: {report}")
+    if plot is not None:
+        base.say(f"plot:   {plot}")
+    if trouble:
+        base.say(trouble, stderr=True)
+    base.say(f"next:   {_next(engine)}")
+    return code
+
+
+def _final(
+    engine: Engine, ending: Ending, code: int, report: Path | None, plot: Path | None
+) -> dict[str, Any]:
+    return {
+        "ended": {"reason": ending.reason, "detail": ending.detail},
+        "exit_code": code,
+        "report": str(report) if report else None,
+        "plot": str(plot) if plot else None,
+        "status": views.status(engine.history, locked=False, now=engine.now()),
+    }
+
+
+def _next(engine: Engine) -> str:
+    history, study = engine.history, engine.study
+    keeps = views.keeps(history)
+    if keeps:
+        return f"git diff {history.base_commit[:7]} {study.branch}   (all that was kept)"
+    if len(history.settled()) > 1:
+        return f"nightlab show {len(history.settled())}   (what was tried last, and why it lost)"
+    return "nightlab run   (goes on where it stopped)"
+
+
+def write_report(
+    paths: config.Paths, history: History, *, now: float
+) -> tuple[Path | None, Path | None, str]:
+    """Write report.md and its plot; returns their paths and what went wrong, if anything did.
+
+    A night's result stands in the journal: a report that cannot be drawn is told of, no more.
+    """
+    folder = paths.report(history.study.tag)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return *draw_report(folder, history, locked=False, now=now), ""
+    except Exception as error:  # noqa: BLE001 - matplotlib meets odd machines
+        return None, None, f"no report was written: {type(error).__name__}: {error}"
+
+
+def draw_report(
+    folder: Path, history: History, *, locked: bool, now: float
+) -> tuple[Path, Path | None]:
+    """Write report.md, progress.png and progress.svg into the folder; paths of the first two."""
+    from nightlab import report  # noqa: PLC0415  loaded on use
+
+    picture: Path | None = None
+    if history.settled():
+        from nightlab import plot  # noqa: PLC0415  matplotlib takes a second
+
+        picture = plot.draw(history, folder / "progress.png")
+        plot.draw(history, folder / "progress.svg")
+    name = picture.name if picture else None
+    path = folder / "report.md"
+    path.write_text(
+        report.markdown(history, locked=locked, now=now, plot=name),
+        encoding="utf-8",
+        errors="replace",
+    )
+    return path, picture
+
+

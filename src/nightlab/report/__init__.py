@@ -1,0 +1,34 @@
+"""The debrief: what a person reads in the morning. Pure; who calls it writes the files.
+
+``facts`` computes everything that is said, from the history alone; ``page`` and ``short``
+put facts into words. Another format (HTML, a notification) is another writer of Facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nightlab.history import History
+from nightlab.report.build import facts
+from nightlab.report.page import page
+from nightlab.report.schema import Facts
+from nightlab.report.summary import lines
+
+__all__ = ["Facts", "facts", "markdown", "page", "short"]
+
+
+def markdown(
+    history: History,
+    *,
+    locked: bool,
+    now: float,
+    plot: str | None = None,
+    constants: Sequence[str] = (),
+) -> str:
+    """The debrief in GitHub-flavoured Markdown; ``plot`` is the image's address from there."""
+    return page(facts(history, locked=locked, now=now, constants=constants), plot=plot)
+
+
+def short(history: History, *, locked: bool, now: float) -> str:
+    """The debrief in three lines of plain text, for a terminal or a notification."""
+    return "\n".join(lines(facts(history, locked=locked, now=now)))

@@ -1,0 +1,162 @@
+"""The first thing that is said: what happened, in a few sentences. Pure.
+
+The sentences are plain text: nobody else's words are in them but ``ended``'s detail and
+``lines``, which clean them.
+"""
+
+from __future__ import annotations
+
+from nightlab.report.schema import Estimate, Facts, Gain
+from nightlab.report.words import clean, count, duration, number, percent, signed
+
+PROVISIONAL = "provisional: not yet confirmed on fresh seeds"
+
+
+def claim(f: Facts) -> str:
+    """From baseline to incumbent, with the interval and what it is built on."""
+    start, end, sigma = f.baseline, f.incumbent, f.noise.sigma
+    if start is None or (end is None and f.ending.state == "running"):
+        return "The baseline is not measured yet."
+    if end is None:
+        return (
+            "There is no baseline: the untouched code was never measured, so nothing was compared."
+        )
+    if f.gain is None:
+        return (
+            f"Nothing was kept: the baseline's {f.metric} of {_valued(start, f)} "
+            f"({count(start.n, 'run')}) stands."
+        )
+    runs = "" if not f.gain.fresh else " other than the one that selected it"
+    if f.noise.deterministic:
+        runs = ", all alike"
+    return (
+        f"{f.metric} went from {number(start.mean, sigma)} (baseline, {count(start.n, 'run')}) to "
+        f"{number(end.mean, sigma)} (experiment {end.experiment}, {count(end.n, 'run')}{runs}): "
+        f"{gained(f)}."
+    )
+
+
+def gained(f: Facts) -> str:
+    """ "a gain of 0.022 (2.2 %), 90 % interval 0.015 to 0.029; provisional …"."""
+    whole = f.gain
+    if whole is None:
+        return "no gain"
+    sigma = f.noise.sigma
+    word = "a gain" if whole.effect >= 0 else "a loss"
+    size = number(abs(whole.effect), sigma)
+    relative = "" if whole.relative is None else f" ({percent(abs(whole.relative))})"
+    return f"{word} of {size}{relative}, {_bounds(whole, f)}; {_standing(whole)}"
+
+
+def _bounds(whole: Gain, f: Facts) -> str:
+    if f.noise.deterministic:
+        return "exact as far as seen (equal runs gave equal numbers)"
+    if whole.low is None or whole.high is None:
+        return "with no interval, for no code was run twice and the noise is unknown"
+    sigma = f.noise.sigma
+    sign = 1 if whole.effect >= 0 else -1
+    low, high = sorted((sign * whole.low, sign * whole.high))
+    return (
+        f"{whole.level * 100:.0f} % interval {number(low, sigma)} to {number(high, sigma)} "
+        f"from the noise of {count(f.noise.df + 1, 'run')}"
+        if f.noise.df < 4  # noqa: PLR2004  worth saying while the interval hangs on so little
+        else f"{whole.level * 100:.0f} % interval {number(low, sigma)} to {number(high, sigma)}"
+    )
+
+
+def _standing(whole: Gain) -> str:
+    if not whole.fresh:
+        return f"{PROVISIONAL}, and measured by the very run that selected it, which flatters"
+    if whole.low is not None and whole.low <= 0.0 <= (whole.high or 0.0):
+        return f"{PROVISIONAL}, and the interval holds nil"
+    return PROVISIONAL
+
+
+def naive(f: Facts) -> str | None:
+    """The luckiest run's claim, beside the honest one; None where there is none to mention."""
+    if f.naive is None or f.noise.deterministic or f.totals.experiments < 2:  # noqa: PLR2004
+        return None
+    if f.naive.gain <= 0:
+        return "Naively, from the luckiest single run, there would be no gain to claim either."
+    size = signed(f.naive.gain, f.noise.sigma)
+    where = "the baseline" if f.naive.experiment == 1 else f"experiment {f.naive.experiment}"
+    return (
+        f"The naive gain would be {size}: the luckiest single run (of {where}) against the "
+        "baseline's first."
+    )
+
+
+def effort(f: Facts) -> str:
+    """Experiments by verdict, runs, device time, nights."""
+    t = f.totals
+    verdicts = [
+        f"{n:,} {word}"
+        for n, word in (
+            (t.keep, "kept, the baseline among them" if t.keep else "kept"),
+            (t.discard, "discarded"),
+            (t.inconclusive, "inconclusive"),
+            (t.crash, "crashed"),
+            (t.open, "still open"),
+        )
+        if n
+    ]
+    inside = f" ({'; '.join(verdicts)})" if verdicts else ""
+    nights = f" in {t.sessions} sessions" if t.sessions > 1 else ""
+    return (
+        f"{count(t.experiments + t.open, 'experiment')}{inside} took {count(t.runs, 'run')} and "
+        f"{duration(t.device_s)} of device time over {duration(t.wall_s)}{nights}."
+    )
+
+
+def ended(f: Facts) -> str:
+    """Why it ended, or that it has not."""
+    detail = clean(f.ending.detail)
+    if f.ending.state == "running":
+        if f.ending.paused:
+            return f"It is paused: {clean(f.ending.paused)}."
+        return "It is still running: the numbers will move."
+    words = {
+        "bound": f"It ended because {detail or 'a bound was reached'}.",
+        "stopped": f"It was stopped, {detail}." if detail else "It was stopped.",
+        "interrupted": f"It was interrupted{f' ({detail})' if detail else ''}.",
+        "exhausted": f"It ended because the researcher has nothing left to propose: {detail}.",
+        "baseline": f"It ended at once, because the baseline failed: {detail}.",
+        "error": f"It ended by an error: {detail}.",
+    }
+    if f.ending.reason is None:
+        return "It ended without a word: the lab was killed, or the machine went down."
+    return words.get(f.ending.reason, f"It ended: {clean(f.ending.reason)} {detail}.")
+
+
+def lines(f: Facts) -> tuple[str, str, str]:
+    """Three lines of plain text without control characters."""
+    sigma, t = f.noise.sigma, f.totals
+    first = f"{clean(f.tag)}: "
+    if f.gain and f.baseline and f.incumbent:
+        start, end = number(f.baseline.mean, sigma), number(f.incumbent.mean, sigma)
+        bounds = ""
+        if f.gain.low is not None and not f.noise.deterministic:
+            low, high = number(f.gain.low, sigma), number(f.gain.high, sigma)
+            bounds = f" ({f.gain.level * 100:.0f} %: {low} to {high})"
+        first += f"{f.metric} {start} → {end}, gain {number(f.gain.effect, sigma)}{bounds}, "
+        first += "provisional"
+    else:
+        first += claim(f)
+    kept = max(0, t.keep - 1)
+    second = (
+        f"{count(t.experiments, 'experiment')}: {kept} kept, {t.discard} discarded, "
+        f"{t.inconclusive} inconclusive, {t.crash} crashed; {count(t.runs, 'run')}, "
+        f"{duration(t.device_s)} of device time"
+    )
+    third = ended(f)
+    if f.discoveries:
+        top = f.discoveries[0]
+        third += f" Most came of: {clean(top.description, 60)} ({signed(top.effect, sigma)})."
+    return first, second, third
+
+
+def _valued(one: Estimate, f: Facts) -> str:
+    text = number(one.mean, f.noise.sigma)
+    if f.noise.sigma:
+        text += f" ± {f.noise.sigma:.2g}"
+    return text

@@ -1,0 +1,160 @@
+"""``kill -9`` at every step of an experiment's life: nothing lost, nothing counted twice.
+
+A child process runs a study and is killed right before or right after its k-th journal
+append, for every k; then the study is resumed to its end. What comes out must be what an
+undisturbed study gives: same experiments, verdicts, trees, refs and branch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nightlab.history import History, fold
+from nightlab.journal import is_locked, read
+from nightlab.model import Outcome
+from tests.support import TRAIN, git, make_project
+
+EXPERIMENTS = 3
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from nightlab.journal import Journal
+from tests.support import Steps, drive, lr
+
+root, when, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+appended = 0
+real = Journal.append
+
+def append(self, event):
+    global appended
+    appended += 1
+    if when == "before" and appended == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written = real(self, event)
+    if when == "after" and appended == at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return written
+
+Journal.append = append
+drive(root, Steps([lr(0.03), lr(0.3)]), EXPERIMENTS, tag="t", judge=JUDGE)
+""".replace("EXPERIMENTS", str(EXPERIMENTS))
+
+
+def run_lab(root: Path, when: str = "never", at: int = 0, judge: str = "greedy") -> int:
+    code = textwrap.dedent(DRIVER).replace("JUDGE", f'open_judge("{judge}")')
+    code = "from nightlab.judge import open_judge\n" + code
+    here = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root), when, str(at)],
+        cwd=here,
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
+    return done.returncode
+
+
+def essence(root: Path, history: History) -> list[object]:
+    """What must not depend on a crash."""
+    tag = history.study.tag
+    found: list[object] = []
+    for number, e in history.experiments.items():
+        counting = [(r.seed, r.metrics["val_loss"]) for r in e.runs if r.outcome.counts]
+        tree = git(root, "rev-parse", f"refs/nightlab/{tag}/{number}^{{tree}}").strip()
+        assert git(root, "rev-parse", f"refs/nightlab/{tag}/{number}").strip() == e.commit
+        found.append((number, e.verdict, e.claim.description, counting, tree))
+    branch = git(root, "log", "--format=%T %s", history.study.branch)
+    ledger = (root / "results.tsv").read_text().split("\n")
+    return [*found, branch, [line.split("\t")[1:] for line in ledger]]
+
+
+def replay(root: Path) -> History:
+    return fold(read(root / ".nightlab" / "t" / "journal.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[object], int]:
+    root = make_project(tmp_path_factory.mktemp("undisturbed") / "p")
+    assert run_lab(root) == 0
+    history = replay(root)
+    assert history.counts.total == EXPERIMENTS
+    return essence(root, history), history.last_seq
+
+
+STEPS = 20  # events of this study: test_the_number_of_steps_is_right holds it to the truth
+
+
+def test_the_number_of_steps_is_right(undisturbed: tuple[list[object], int]) -> None:
+    # The last event is SessionEnded: one more is appended than there are steps to die at.
+    assert undisturbed[1] == STEPS + 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at", range(1, STEPS + 2))
+def test_killed_at_a_step_and_resumed(
+    tmp_path: Path, undisturbed: tuple[list[object], int], when: str, at: int
+) -> None:
+    root = make_project(tmp_path / "p")
+    assert run_lab(root, when, at) == -signal.SIGKILL
+    assert not is_locked(root / ".nightlab" / "t" / "lock")
+    assert run_lab(root) == 0
+    history = replay(root)
+    assert essence(root, history) == undisturbed[0]
+    assert not history.pending
+    ids = [e.run.id for e in read(root / ".nightlab" / "t" / "journal.jsonl") if hasattr(e, "run") and hasattr(e.run, "id")]  # type: ignore[union-attr]
+    assert len(ids) == len(set(ids))
+    assert run_lab(root) == 0  # and once more: nothing left to do
+    assert essence(root, replay(root)) == undisturbed[0]
+
+
+def test_killed_in_the_middle_of_a_run_leaves_no_stray_process(tmp_path: Path) -> None:
+    """The training process, its setsid grandchild and the shim: all dead, and the run made again."""
+    marker = f"nightlab-stray-{os.getpid()}-{time.time_ns()}"
+    child = f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', '{marker}'], start_new_session=True)"
+    slow = TRAIN.replace(
+        "import os", f"import os, subprocess, sys, time\n{child}\ntime.sleep(0.8)"
+    )
+    root = make_project(tmp_path / "p", train=slow)
+    code = textwrap.dedent(DRIVER).replace("JUDGE", 'open_judge("greedy")')
+    lab = subprocess.Popen(
+        [sys.executable, "-c", "from nightlab.judge import open_judge\n" + code, str(root), "never", "0"],
+        cwd=Path(__file__).parent.parent,
+    )
+    wait_until(lambda: strays(marker))
+    lab.kill()
+    lab.wait()
+    wait_until(lambda: not strays(marker))
+    quick = TRAIN.replace("NOISE", "0.001")
+    assert quick
+    assert run_lab(root) == 0
+    history = replay(root)
+    assert history.runs_by_outcome[Outcome.LOST] == 1
+    assert history.counts.total == EXPERIMENTS
+    wait_until(lambda: not strays(marker))
+
+
+def strays(marker: str) -> list[int]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if marker in (process.info["cmdline"] or []):
+            found.append(process.pid)
+    return found
+
+
+def wait_until(condition: object, timeout_s: float = 10.0) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if condition():  # type: ignore[operator]
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not come about in time")
