@@ -1,5 +1,10 @@
-"""Nights that never ran: real events, the real judge, a made-up world. For tests of surfaces."""
+"""Nights that never ran: real events, a plain judge, a made-up world. For tests of surfaces.
 
+The judge here is a simple one, so that what the surfaces must say does not move when the
+real one learns.
+"""
+
+import math
 import random
 from dataclasses import dataclass, field
 
@@ -16,13 +21,15 @@ from nightlab.history import (
     StudyStarted,
     fold,
 )
-from nightlab.judge import Case, Noise, open_judge
+from nightlab.judge import Case, Noise
 from nightlab.model import (
     Action,
     Arm,
     Better,
     Change,
     Claim,
+    Decision,
+    Evidence,
     Guard,
     Objective,
     Outcome,
@@ -30,7 +37,9 @@ from nightlab.model import (
     Run,
     Study,
     Verdict,
+    Want,
 )
+from nightlab.stats import t_quantile
 
 
 @dataclass
@@ -47,6 +56,76 @@ class Idea:
     extra: dict[str, float] = field(default_factory=dict)  # other metrics, as factors
 
 
+class PlainJudge:
+    """Calibrate on ``runs`` runs; screen; then up to four more runs, paired with the incumbent's.
+
+    ``looks`` = 0 is keep-if-better. Code that replicates alike is compared plainly.
+    """
+
+    name = "plain"
+
+    def __init__(self, runs=4, looks=4):
+        self.runs, self.looks = runs, looks
+
+    def decide(self, case):
+        metric, done = case.objective.metric, len(case.candidate)
+        bad = [r for r in case.candidate if r.outcome is not Outcome.OK]
+        if bad:
+            reason = f"{bad[0].outcome.value}: {bad[0].detail}"
+            return Decision(action=Action.CRASH, rule="crash", reason=reason)
+        if case.number == 1:
+            if done < self.runs:
+                return self.more(Want(arm=Arm.CANDIDATE, seed=done + 1))
+            return Decision(action=Action.KEEP, rule="baseline", reason="calibrated")
+        if not done:
+            return self.more(Want(arm=Arm.CANDIDATE, seed=1))
+        mine = [r.metrics[metric] for r in case.candidate]
+        theirs = [r.metrics[metric] for r in case.incumbent]
+        sign, sigma, df = case.objective.better.sign, case.noise.sigma, case.noise.df
+        effect = sign * (sum(mine) / len(mine) - sum(theirs) / len(theirs))
+        z, low, high = None, None, None
+        if sigma:
+            error = sigma * math.sqrt(1 / len(mine) + 1 / len(theirs))
+            half = t_quantile(0.95, df) * error
+            z, low, high = effect / error, effect - half, effect + half
+        seen = Evidence(
+            effect=effect,
+            low=low,
+            high=high,
+            z=z,
+            sigma=sigma,
+            df=df,
+            n_candidate=len(mine),
+            n_incumbent=len(theirs),
+        )
+
+        def end(action, rule):
+            words = f"{effect:+.4g} over {done} run{'s' if done > 1 else ''}"
+            return Decision(action=action, rule=rule, reason=words, evidence=seen)
+
+        for guard in case.guards:  # of_baseline and "<=" only: what the tests use
+            value = sum(r.metrics[guard.metric] for r in case.candidate) / done
+            base = [r.metrics[guard.metric] for r in case.baseline]
+            limit = guard.limit * sum(base) / len(base)
+            if value > limit and effect > 0:
+                reason = f"vetoed by guard {guard.metric} {guard.text}: {value:g}, limit {limit:g}"
+                return Decision(action=Action.DISCARD, rule="guard", reason=reason, evidence=seen)
+        if not self.looks or not sigma:
+            return end(Action.KEEP if effect > 0 else Action.DISCARD, "plain")
+        if z > t_quantile(0.95, df) and done > 1:
+            return end(Action.KEEP, "confirmed")
+        if z < 0:
+            return end(Action.DISCARD, "screen" if done == 1 else "confirm")
+        if done > self.looks:
+            return end(Action.INCONCLUSIVE, "looks")
+        return self.more(
+            Want(arm=Arm.CANDIDATE, seed=done + 1), Want(arm=Arm.INCUMBENT, seed=done + 1)
+        )
+
+    def more(self, *wants):
+        return Decision(action=Action.REPEAT, rule="more", reason="more runs", wants=wants)
+
+
 class Night:
     """Builds the events of a study run by run; ``fold()`` replays them."""
 
@@ -57,19 +136,19 @@ class Night:
         sigma=0.01,
         better=Better.LOWER,
         metric="val_bpb",
-        judge="default",
+        looks=4,
         seed=0,
         drift=0.0,
         guards: tuple[Guard, ...] = (),
         extra: dict[str, float] | None = None,
         tag="mar5",
-        calibration_runs=None,
+        calibration_runs=4,
         budget_s=300.0,
     ):
         self.random = random.Random(seed)
         self.objective = Objective(metric=metric, better=better)
         self.start, self.sigma, self.drift = start, sigma, drift
-        self.judge = open_judge(judge, calibration_runs=calibration_runs)
+        self.judge = PlainJudge(calibration_runs, looks)
         self.extra = dict(extra or {})
         self.at = 1_772_700_000.0
         self.run_id = 0
@@ -100,7 +179,7 @@ class Night:
                 pid=1,
                 host="h",
                 researcher="optuna",
-                judge=judge,
+                judge="default",
                 sandbox="process",
                 slots=("cpu:0",),
                 bounds="no bound",

@@ -11,13 +11,13 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from nightlab.events import RunFinished
 from nightlab.history import History, fold
 from nightlab.journal import is_locked, read
 from nightlab.model import Outcome
@@ -29,6 +29,7 @@ DRIVER = """
 import os, signal, sys
 from pathlib import Path
 from nightlab.journal import Journal
+from nightlab.judge import open_judge
 from tests.support import Steps, drive, lr
 
 root, when, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -46,17 +47,14 @@ def append(self, event):
     return written
 
 Journal.append = append
-drive(root, Steps([lr(0.03), lr(0.3)]), EXPERIMENTS, tag="t", judge=JUDGE)
+drive(root, Steps([lr(0.03), lr(0.3)]), EXPERIMENTS, tag="t", judge=open_judge("greedy"))
 """.replace("EXPERIMENTS", str(EXPERIMENTS))
 
 
-def run_lab(root: Path, when: str = "never", at: int = 0, judge: str = "greedy") -> int:
-    code = textwrap.dedent(DRIVER).replace("JUDGE", f'open_judge("{judge}")')
-    code = "from nightlab.judge import open_judge\n" + code
-    here = Path(__file__).parent.parent
+def run_lab(root: Path, when: str = "never", at: int = 0) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", code, str(root), when, str(at)],
-        cwd=here,
+        [sys.executable, "-c", DRIVER, str(root), when, str(at)],
+        cwd=Path(__file__).parent.parent,
         check=False,
         capture_output=True,
     )
@@ -111,31 +109,27 @@ def test_killed_at_a_step_and_resumed(
     history = replay(root)
     assert essence(root, history) == undisturbed[0]
     assert not history.pending
-    ids = [e.run.id for e in read(root / ".nightlab" / "t" / "journal.jsonl") if hasattr(e, "run") and hasattr(e.run, "id")]  # type: ignore[union-attr]
+    events = read(root / ".nightlab" / "t" / "journal.jsonl")
+    ids = [e.run.id for e in events if isinstance(e, RunFinished)]
     assert len(ids) == len(set(ids))
     assert run_lab(root) == 0  # and once more: nothing left to do
     assert essence(root, replay(root)) == undisturbed[0]
 
 
 def test_killed_in_the_middle_of_a_run_leaves_no_stray_process(tmp_path: Path) -> None:
-    """The training process, its setsid grandchild and the shim: all dead, and the run made again."""
+    """The training process and its setsid grandchild are dead, and the run is made again."""
     marker = f"nightlab-stray-{os.getpid()}-{time.time_ns()}"
-    child = f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)', '{marker}'], start_new_session=True)"
-    slow = TRAIN.replace(
-        "import os", f"import os, subprocess, sys, time\n{child}\ntime.sleep(0.8)"
-    )
+    sleeper = f"[sys.executable, '-c', 'import time; time.sleep(60)', '{marker}']"
+    child = f"subprocess.Popen({sleeper}, start_new_session=True)"
+    slow = TRAIN.replace("import os", f"import os, subprocess, sys, time\n{child}\ntime.sleep(0.8)")
     root = make_project(tmp_path / "p", train=slow)
-    code = textwrap.dedent(DRIVER).replace("JUDGE", 'open_judge("greedy")')
     lab = subprocess.Popen(
-        [sys.executable, "-c", "from nightlab.judge import open_judge\n" + code, str(root), "never", "0"],
-        cwd=Path(__file__).parent.parent,
+        [sys.executable, "-c", DRIVER, str(root), "never", "0"], cwd=Path(__file__).parent.parent
     )
     wait_until(lambda: strays(marker))
     lab.kill()
     lab.wait()
     wait_until(lambda: not strays(marker))
-    quick = TRAIN.replace("NOISE", "0.001")
-    assert quick
     assert run_lab(root) == 0
     history = replay(root)
     assert history.runs_by_outcome[Outcome.LOST] == 1
@@ -144,11 +138,8 @@ def test_killed_in_the_middle_of_a_run_leaves_no_stray_process(tmp_path: Path) -
 
 
 def strays(marker: str) -> list[int]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if marker in (process.info["cmdline"] or []):
-            found.append(process.pid)
-    return found
+    running = psutil.process_iter(["cmdline"])
+    return [p.pid for p in running if marker in (p.info["cmdline"] or [])]
 
 
 def wait_until(condition: object, timeout_s: float = 10.0) -> None:

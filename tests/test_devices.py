@@ -8,6 +8,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from pytest import MonkeyPatch  # noqa: PT013 - it is in every signature
 
 from nightlab import devices
 from nightlab.errors import ConfigError
@@ -17,19 +18,19 @@ class NvmlError(Exception):
     pass
 
 
-class NotSupported(NvmlError):
+class NotSupportedError(NvmlError):
     pass
 
 
-def install(monkeypatch, count: int = 2, **over) -> None:
+def install(monkeypatch: MonkeyPatch, count: int = 2, **over: object) -> None:
     """A machine with GPUs cannot be had everywhere; NVML's functions can."""
 
-    def memory(index: int):
+    def memory(index: int) -> SimpleNamespace:
         return SimpleNamespace(total=80 * 2**30, used=(index + 1) * 2**20)
 
     nvml = SimpleNamespace(
         NVMLError=NvmlError,
-        NVMLError_NotSupported=NotSupported,
+        NVMLError_NotSupported=NotSupportedError,
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
         nvmlDeviceGetCount=lambda: count,
@@ -46,16 +47,16 @@ def install(monkeypatch, count: int = 2, **over) -> None:
 
 
 @pytest.fixture
-def no_gpu(monkeypatch):
+def no_gpu(monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
 
 
-def test_without_the_library_there_is_one_cpu_slot_that_changes_nothing(no_gpu) -> None:
+def test_without_the_library_there_is_one_cpu_slot_that_changes_nothing(no_gpu: None) -> None:
     assert devices.slots() == (devices.Slot("cpu0"),)
     assert devices.slots(1) == devices.slots()
 
 
-def test_cpu_slots_share_the_cores(no_gpu, monkeypatch) -> None:
+def test_cpu_slots_share_the_cores(no_gpu: None, monkeypatch: MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "cpu_count", lambda: 8)
     slots = devices.slots(3)
     assert [slot.name for slot in slots] == ["cpu0", "cpu1", "cpu2"]
@@ -63,7 +64,7 @@ def test_cpu_slots_share_the_cores(no_gpu, monkeypatch) -> None:
     assert devices.slots(20)[0].env["OPENBLAS_NUM_THREADS"] == "1"
 
 
-def test_a_driver_that_fails_means_no_gpu(monkeypatch) -> None:
+def test_a_driver_that_fails_means_no_gpu(monkeypatch: MonkeyPatch) -> None:
     def fail() -> None:
         raise NvmlError
 
@@ -74,7 +75,9 @@ def test_a_driver_that_fails_means_no_gpu(monkeypatch) -> None:
     assert devices.slots() == (devices.Slot("cpu0"),)
 
 
-def test_each_gpu_is_a_slot_that_sees_only_itself_whatever_the_order_of_cuda(monkeypatch) -> None:
+def test_each_gpu_is_a_slot_that_sees_only_itself_whatever_the_order_of_cuda(
+    monkeypatch: MonkeyPatch,
+) -> None:
     install(monkeypatch)
     assert devices.slots() == (
         devices.Slot("gpu0", (0,), {"CUDA_VISIBLE_DEVICES": "GPU-0a7f-11"}),
@@ -94,7 +97,9 @@ def test_each_gpu_is_a_slot_that_sees_only_itself_whatever_the_order_of_cuda(mon
         ("0,-1,1", [((0,), "0")]),
     ],
 )
-def test_a_choice_of_the_person_is_kept(monkeypatch, visible, expected) -> None:
+def test_a_choice_of_the_person_is_kept(
+    monkeypatch: MonkeyPatch, visible: str, expected: list[tuple[tuple[int, ...], str]]
+) -> None:
     install(monkeypatch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     slots = devices.slots()
@@ -102,13 +107,13 @@ def test_a_choice_of_the_person_is_kept(monkeypatch, visible, expected) -> None:
 
 
 @pytest.mark.parametrize("visible", ["", "-1", "7"])
-def test_a_choice_of_no_gpu_means_cpu(monkeypatch, visible) -> None:
+def test_a_choice_of_no_gpu_means_cpu(monkeypatch: MonkeyPatch, visible: str) -> None:
     install(monkeypatch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert devices.slots() == (devices.Slot("cpu0"),)
 
 
-def test_more_slots_than_gpus_and_less_than_one_are_refused(monkeypatch) -> None:
+def test_more_slots_than_gpus_and_less_than_one_are_refused(monkeypatch: MonkeyPatch) -> None:
     install(monkeypatch)
     with pytest.raises(ConfigError):
         devices.slots(3)
@@ -116,12 +121,12 @@ def test_more_slots_than_gpus_and_less_than_one_are_refused(monkeypatch) -> None
         devices.slots(0)
 
 
-def test_memory_in_use_is_told_and_unknown_is_none(monkeypatch) -> None:
+def test_memory_in_use_is_told_and_unknown_is_none(monkeypatch: MonkeyPatch) -> None:
     install(monkeypatch)
     assert devices.gpu_memory_used_bytes(1) == 2 * 2**20
 
     def unsupported(index: int) -> None:
-        raise NotSupported
+        raise NotSupportedError
 
     install(monkeypatch, nvmlDeviceGetMemoryInfo=unsupported)
     assert devices.gpu_memory_used_bytes(1) is None
@@ -137,7 +142,7 @@ def test_the_description_of_this_machine_is_plain_json_and_true() -> None:
     assert len(described["gpus"]) == len(devices.gpu_list())
 
 
-def test_gpus_are_described_with_name_memory_and_driver(monkeypatch) -> None:
+def test_gpus_are_described_with_name_memory_and_driver(monkeypatch: MonkeyPatch) -> None:
     install(monkeypatch, count=1)
     described = devices.describe()
     assert described["driver"] == "570.1"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 
@@ -10,10 +9,11 @@ import pytest
 
 from nightlab import inbox
 from nightlab.budget import Bounds
+from nightlab.devices import Slot
 from nightlab.errors import ConfigError, ExecutorError, LockedError, ScopeError
+from nightlab.events import RunFinished
 from nightlab.executors import Order
 from nightlab.executors.local import LocalExecutor
-from nightlab.devices import Slot
 from nightlab.history import fold
 from nightlab.journal import read
 from nightlab.lab import open_study
@@ -293,8 +293,8 @@ def test_an_interrupt_finishes_the_run_and_a_second_one_stops_it(tmp_path: Path)
             loop = Loop(opened.engine, Steps([lr(0.03)]), Bounds(), watch)
             assert loop.run().reason == "interrupted"
             assert not loop.active
-        last = [e for e in read(opened.engine.journal.path) if type(e).__name__ == "RunFinished"][-1]
-        assert json.loads(json.dumps(last.run.outcome)) == outcome.value  # type: ignore[union-attr]
+        events = read(opened.engine.journal.path)
+        assert [e.run.outcome for e in events if isinstance(e, RunFinished)][-1] is outcome
 
 
 def test_two_slots_rebase_a_keep_on_an_incumbent_that_moved(tmp_path: Path) -> None:

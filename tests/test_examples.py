@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nightlab.researchers import constants
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 _VALUE = re.compile(r"^(\w+):\s+(\S+)$", re.MULTILINE)
 
@@ -231,13 +233,13 @@ def _torch_python() -> str:
 def test_gpt_trains_measures_in_bits_per_byte_and_prints_the_block(tmp_path: Path) -> None:
     python = _torch_python()
     project = _copy("gpt", tmp_path)
-    _edit(project / "train.py", DEPTH=2, WIDTH=64, MATRIX_OPTIMIZER="muon")
+    _edit(project / "train.py", DEPTH=1, WIDTH=64, MATRIX_OPTIMIZER="muon")
     metrics = _run(project, python, TIME_BUDGET="3", NIGHTLAB_SPLIT="test")
     assert 1.0 < metrics["val_bpb"] < 6.0  # bytes of Python at random need 8, a good model below 2
     assert 1.0 < metrics["test_bpb"] < 6.0
     assert 2.9 < metrics["training_seconds"] < 10
     assert metrics["training_seconds"] < metrics["total_seconds"]
-    assert metrics["depth"] == 2
+    assert metrics["depth"] == 1
     for name in ("peak_vram_mb", "tokens_per_sec", "total_tokens_M", "num_steps", "num_params_M"):
         assert metrics[name] > 0
 
@@ -257,6 +259,17 @@ def test_gpt_trains_measures_in_bits_per_byte_and_prints_the_block(tmp_path: Pat
 
 
 # ------------------------------------------------------------------- both
+
+
+@pytest.mark.parametrize(("example", "found"), [("digits", 12), ("gpt", 19)])
+def test_the_embedded_researcher_finds_the_constants_and_nothing_else(
+    example: str, found: int
+) -> None:
+    text = (EXAMPLES / example / "train.py").read_text()
+    names = {constant.name for constant in constants.find({"train.py": text})}
+    assert len(names) == found
+    assert names >= {"DEPTH", "BATCH_SIZE", "ACTIVATION", "WEIGHT_DECAY", "WARMDOWN_FRAC"}
+    assert not names & {"COMPILE", "PEAK_FLOPS", "TIME_BUDGET", "SEQ_LEN"}
 
 
 @pytest.mark.parametrize("example", ["digits", "gpt"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import pytest
 
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, SandboxError
-from nightlab.executors import Order
+from nightlab.executors import Executor, Order
 from nightlab.executors.local import LocalExecutor
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Launch
+from nightlab.sandboxes import Cell, Launch, Sandbox
 from nightlab.sandboxes.process import ProcessSandbox
 from nightlab.testing.contracts import CONTRACT_SLOT, EXECUTOR_CHECKS
 
@@ -20,7 +21,9 @@ SLOT = Slot("cpu0")
 
 
 @pytest.mark.parametrize("check", EXECUTOR_CHECKS, ids=lambda check: check.__name__)
-def test_the_local_executor_keeps_the_contract(check, tmp_path: Path) -> None:
+def test_the_local_executor_keeps_the_contract(
+    check: Callable[[Executor, Sandbox, Path], None], tmp_path: Path
+) -> None:
     executor = LocalExecutor([CONTRACT_SLOT])
     check(executor, ProcessSandbox(), tmp_path)
     executor.close()

@@ -253,7 +253,7 @@ def test_an_incumbent_that_has_not_run_for_long_is_run_again_before_the_candidat
 def test_a_candidate_that_stays_between_is_called_inconclusive():
     decision, runs, _ = play(
         open_judge("record"),
-        lambda arm, _: 9.7 if arm is Arm.CANDIDATE else 10.0,
+        lambda arm, _: 9.1 if arm is Arm.CANDIDATE else 10.0,
         base(10.0, 10.0, 10.0, 10.0),
     )
     assert decision.action is Action.INCONCLUSIVE

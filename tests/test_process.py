@@ -10,7 +10,9 @@ import textwrap
 import threading
 import time
 import unicodedata
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,13 +37,14 @@ ESCAPEES = {
 }
 
 
-def start(folder: Path, command: str, **options) -> Child:
-    options = {"env": ENV, "cwd": folder, "wall_s": 60.0, "grace_s": 0.2} | options
+def start(folder: Path, command: str, **options: Any) -> Child:
+    defaults: dict[str, Any] = {"env": ENV, "cwd": folder, "wall_s": 60.0, "grace_s": 0.2}
+    options = defaults | options
     options.setdefault("log", folder / "log.txt")
     return process.start(["/bin/sh", "-c", command], **options)
 
 
-def run(folder: Path, command: str, **options) -> Finished:
+def run(folder: Path, command: str, **options: Any) -> Finished:
     finished = start(folder, command, **options).poll(90)
     assert finished is not None
     return finished
@@ -53,11 +56,17 @@ def script(folder: Path, text: str) -> str:
     return f"exec {PYTHON} {path}"
 
 
+def quiet(finished: Finished) -> bool:
+    """Nothing that nightlab did, or had to leave undone."""
+    unusual = (finished.timed_out, finished.stopped, finished.oom, finished.survivors)
+    return not any(unusual)
+
+
 def log_of(folder: Path) -> str:
     return (folder / "log.txt").read_text()
 
 
-def wait_until(condition, timeout_s: float = 10.0) -> float:
+def wait_until(condition: Callable[[], object], timeout_s: float = 10.0) -> float:
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < timeout_s, "waited in vain"
@@ -71,7 +80,7 @@ def wait_until(condition, timeout_s: float = 10.0) -> float:
 def test_output_exit_code_and_times_of_a_plain_run_are_told(tmp_path: Path) -> None:
     finished = run(tmp_path, "echo out; echo err >&2; exit 3")
     assert (finished.exit_code, finished.signal) == (3, None)
-    assert not (finished.timed_out or finished.stopped or finished.oom or finished.survivors)
+    assert quiet(finished)
     assert log_of(tmp_path) == "out\nerr\n"
     assert finished.log_bytes == 8
     assert 0 <= finished.duration_s < 10
@@ -87,7 +96,7 @@ def test_an_end_by_signal_is_told_from_an_exit_code_that_looks_like_one(tmp_path
 def test_a_kill_from_outside_is_not_taken_for_our_own(tmp_path: Path) -> None:
     finished = run(tmp_path, "kill -KILL $$")
     assert finished.signal == signal.SIGKILL
-    assert not (finished.timed_out or finished.stopped or finished.oom)
+    assert quiet(finished)
 
 
 def test_processor_time_of_the_whole_tree_is_counted(tmp_path: Path) -> None:
@@ -319,7 +328,7 @@ def test_a_process_whose_first_thread_has_exited_is_caught(tmp_path: Path) -> No
 
 def cwd_of(pid: int) -> bytes:
     try:
-        return os.readlink(b"/proc/%d/cwd" % pid)
+        return os.readlink(b"/proc/%d/cwd" % pid)  # noqa: PTH115 - bytes
     except OSError:
         return b""
 
@@ -372,7 +381,8 @@ def test_a_run_that_kills_its_shim_gains_nothing(tmp_path: Path, kind: str) -> N
     assert not alive(token)
     assert finished.signal == signal.SIGKILL
     assert finished.exit_code is None
-    assert not (finished.timed_out or finished.stopped)
+    assert not finished.timed_out
+    assert not finished.stopped
     assert finished.survivors == ()
 
 
@@ -526,13 +536,21 @@ def test_sweep_spares_the_run_that_nightlab_itself_is_part_of(tmp_path: Path) ->
 # --- memory
 
 
-HOG = "import time\nprint('on', flush=True)\nx = []\nwhile 1: x.append(b'x' * 10**7); time.sleep(.005)"
+HOG = """
+import time
+print("on", flush=True)
+x = []
+while True:
+    x.append(b"x" * 10**7)
+    time.sleep(0.005)
+"""
 
 
 def test_a_memory_hog_is_killed_and_told_as_oom_with_its_output(tmp_path: Path) -> None:
     finished = run(tmp_path, script(tmp_path, HOG) + "; true", memory_bytes=150_000_000)
     assert finished.oom
-    assert not (finished.timed_out or finished.stopped)
+    assert not finished.timed_out
+    assert not finished.stopped
     assert finished.peak_memory_bytes is not None
     assert 150e6 < finished.peak_memory_bytes < 3e9
     assert log_of(tmp_path) == "on\n"
@@ -566,6 +584,31 @@ def test_memory_that_forks_share_is_counted_once(tmp_path: Path) -> None:
 def test_a_run_is_killed_for_memory_by_the_kernel_before_nightlab_is(tmp_path: Path) -> None:
     run(tmp_path, "cat /proc/self/oom_score_adj")
     assert int(log_of(tmp_path)) > int(Path("/proc/self/oom_score_adj").read_text())
+
+
+@pytest.fixture
+def small_group() -> Iterator[Path]:
+    """A control group with 100 MB of memory."""
+    v1, v2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    parent, limit = (v1, "memory.limit_in_bytes") if v1.exists() else (v2, "memory.max")
+    group = parent / f"nightlab-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text("100000000")
+    except OSError as error:
+        pytest.skip(f"no memory control group can be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+@pytest.mark.parametrize("shape", ["exec {}", "{}; exit $?"])
+def test_a_kill_by_the_kernel_for_memory_is_told_as_oom(
+    tmp_path: Path, small_group: Path, shape: str
+) -> None:
+    eat = f"{PYTHON} -c \"x = b'x' * 400_000_000\""
+    finished = run(tmp_path, f"echo $$ > {small_group}/cgroup.procs; " + shape.format(eat))
+    assert finished.oom
+    assert not finished.timed_out
 
 
 # --- output
@@ -621,7 +664,7 @@ chunks = st.lists(
 
 @given(chunks, st.integers(min_value=20, max_value=200))
 def test_a_log_is_the_stream_or_its_whole_lines_at_both_ends(
-    tmp_path_factory, parts: list[bytes], cap: int
+    tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], cap: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "capture.txt"
     capture = Capture(path, cap)

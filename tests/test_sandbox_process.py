@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nightlab import sandboxes
 from nightlab.errors import ConfigError, SandboxError
-from nightlab.sandboxes import SANDBOXES, Cell, open_sandbox
+from nightlab.sandboxes import SANDBOXES, Cell, Sandbox, open_sandbox
 from nightlab.sandboxes.process import ProcessSandbox, scrubbed
 from nightlab.testing.contracts import SANDBOX_CHECKS
 
 
 @pytest.mark.parametrize("check", SANDBOX_CHECKS, ids=lambda check: check.__name__)
-def test_the_process_sandbox_keeps_the_contract(check, tmp_path: Path) -> None:
+def test_the_process_sandbox_keeps_the_contract(
+    check: Callable[[Sandbox, Path], None], tmp_path: Path
+) -> None:
     check(ProcessSandbox(), tmp_path)
 
 
@@ -76,7 +79,9 @@ class Broken(ProcessSandbox):
         raise SandboxError("the box does not close", "no lid")
 
 
-def test_auto_passes_over_what_cannot_work_and_says_why_when_nothing_can(monkeypatch) -> None:
+def test_auto_passes_over_what_cannot_work_and_says_why_when_nothing_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(sandboxes, "Broken", Broken, raising=False)
     monkeypatch.setattr(
         sandboxes,
@@ -92,7 +97,9 @@ def test_auto_passes_over_what_cannot_work_and_says_why_when_nothing_can(monkeyp
         open_sandbox("broken")
 
 
-def test_check_says_so_when_programs_cannot_be_started(monkeypatch, tmp_path: Path) -> None:
+def test_check_says_so_when_programs_cannot_be_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     sandbox = ProcessSandbox()
     launch = sandbox.launch

@@ -3,14 +3,13 @@
 import os
 
 # One thread, said before numpy is imported: two experiments on two cores must not fight.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-import time  # noqa: E402
-from itertools import pairwise  # noqa: E402
+import time
+from itertools import pairwise
 
-import numpy as np  # noqa: E402
-from prepare import NUM_CLASSES, SIDE, TIME_BUDGET, evaluate, load  # noqa: E402
+import numpy as np
+from prepare import NUM_CLASSES, SIDE, TIME_BUDGET, evaluate, load
 
 # What to turn: the model, then the optimizer, then the regularization.
 HIDDEN = 32  # width of each hidden layer

@@ -10,13 +10,13 @@ import time
 # a neighbour on two cores, spinning made training several times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from prepare import SEQ_LEN, TIME_BUDGET, VOCAB_SIZE, evaluate, load_tokens  # noqa: E402
-from torch import nn  # noqa: E402
+import torch
+import torch.nn.functional as F
+from prepare import SEQ_LEN, TIME_BUDGET, VOCAB_SIZE, evaluate, load_tokens
+from torch import nn
 
 # The model.
-DEPTH = 4  # layers
+DEPTH = 2  # layers
 WIDTH = 128  # of the residual stream
 HEAD_DIM = 32
 MLP_RATIO = 4  # hidden width of a layer's MLP, in WIDTHs
@@ -33,14 +33,14 @@ BETA2 = 0.95
 MOMENTUM = 0.95  # of muon
 WEIGHT_DECAY = 0.1  # of matrices inside the layers
 GRAD_CLIP = 1.0
-BATCH_SIZE = 16  # sequences per step
+BATCH_SIZE = 8  # sequences per step
 
 # The schedule, as shares of the budget.
 WARMUP_FRAC = 0.05
 WARMDOWN_FRAC = 0.4
 FINAL_LR_FRAC = 0.05
 
-COMPILE = False  # torch.compile, on a GPU only: it takes a minute that no budget counts
+COMPILE = False  # torch.compile, on a GPU only: it takes a minute outside the budget
 
 # Dense bf16 operations per second, from the makers' data sheets; elsewhere no MFU is printed.
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "RTX 4090": 165e12}

@@ -27,6 +27,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from typing import Any
 
 LINUX = sys.platform == "linux"
 SAMPLE_S = 0.25
@@ -101,14 +102,13 @@ def descendants(roots: Collection[int], rows: dict[int, tuple[int, bool, int]]) 
     children: dict[int, list[int]] = {}
     for pid, (parent, _, _) in rows.items():
         children.setdefault(parent, []).append(pid)
-    found: set[int] = set()
+    found = set(roots)
     queue = list(roots)
     while queue:
-        for pid in children.get(queue.pop(), ()):
-            if pid not in found:
-                found.add(pid)
-                queue.append(pid)
-    return {pid for pid in found if rows[pid][1]} - set(roots)
+        fresh = [pid for pid in children.get(queue.pop(), ()) if pid not in found]
+        found.update(fresh)
+        queue += fresh
+    return {pid for pid in found.difference(roots) if rows[pid][1]}
 
 
 def children_of(pid: int) -> list[int]:
@@ -207,7 +207,7 @@ def _proportional_bytes(pid: int, otherwise: int) -> int:
 class Run:
     """The one command this shim was started for."""
 
-    def __init__(self, order: dict[str, object]) -> None:
+    def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
         self.main = 0
         self.status: int | None = None
@@ -223,12 +223,10 @@ class Run:
             self._become_command(shim, step_w)
         os.close(step_w)
         failed = os.read(step_r, 64)  # end-of-file when exec closed it
-        os.close(step_r)
         # Only the run may hold its output open; and nobody of the same user may look into
         # this process (its pipes, its environment) or trace it.
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 1)
-        for fd in self.order["pass_fds"]:  # type: ignore[attr-defined]
+        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+        for fd in self.order["pass_fds"]:
             os.close(fd)
         prctl(PR_SET_DUMPABLE, 0)
         if not failed:
@@ -248,23 +246,19 @@ class Run:
             if LINUX:
                 _tag()
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            if self.order["fsize_bytes"] is not None:
-                size = self.order["fsize_bytes"]
-                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))  # type: ignore[arg-type]
+            if size := self.order["fsize_bytes"]:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(1, 2)
             # Python ignores some signals, and ignored ones stay ignored through exec.
             for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-                try:
-                    signal.signal(number, signal.SIG_DFL)
-                except (OSError, ValueError):
-                    continue
+                signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, [])
             step = "folder"
-            os.chdir(self.order["cwd"])  # type: ignore[arg-type]
+            os.chdir(self.order["cwd"])
             step = "program"
-            argv: list[bytes] = self.order["argv"]  # type: ignore[assignment]
-            os.execvpe(argv[0], argv, self.order["env"])  # type: ignore[arg-type]  # noqa: S606
+            argv = self.order["argv"]
+            os.execvpe(argv[0], argv, self.order["env"])  # noqa: S606
         except OSError as error:
             os.write(step_w, f"{step} {error.errno}".encode())
         finally:
@@ -285,7 +279,7 @@ class Run:
 
     def watch(self, meter: Meter) -> str:
         """Wait for the reason to end it all: ended, deadline, memory or request."""
-        deadline = self.began + self.order["wall_s"]  # type: ignore[operator]
+        deadline = self.began + self.order["wall_s"]
         poll = select.poll()
         poll.register(0, select.POLLIN)
         pause_s = SAMPLE_S
@@ -293,7 +287,6 @@ class Run:
             poll.register(os.pidfd_open(self.main), select.POLLIN)
         except (AttributeError, OSError):  # an old kernel, or none of Linux
             pause_s = 0.02
-        sample_at = 0.0
         while True:
             self.reap()
             now = time.monotonic()
@@ -301,10 +294,8 @@ class Run:
                 return "ended"
             if now >= deadline:
                 return "deadline"
-            if now >= sample_at:
-                sample_at = now + SAMPLE_S
-                if meter.over():
-                    return "memory"
+            if meter.over():
+                return "memory"
             timeout_s = max(0.0, min(pause_s, deadline - time.monotonic()))
             ready = poll.poll(timeout_s * 1000 + 1)
             if any(fd == 0 for fd, _ in ready) or os.getppid() != self.order["parent"]:
@@ -344,7 +335,7 @@ def say(**fields: str | float | list[int] | None) -> None:
     """Write one JSON line to nightlab; the json module would cost 4 ms."""
     parts = []
     for name, value in fields.items():
-        text = "null" if value is None else f'"{value}"' if isinstance(value, str) else repr(value)
+        text = "null" if value is None else repr(value).replace("'", '"')
         parts.append(f'"{name}": {text}')
     try:
         os.write(2, ("{" + ", ".join(parts) + "}\n").encode())
@@ -352,18 +343,19 @@ def say(**fields: str | float | list[int] | None) -> None:
         return
 
 
-def read_order() -> dict[str, object]:
+def read_order() -> dict[str, Any]:
     """Take the order from standard input, of which not one byte more may be read."""
-    data = b""
-    want = 8
-    while len(data) < want:
-        part = os.read(0, want - len(data))
-        if not part:
-            os._exit(0)
-        data += part
-        if want == len(data) == 8:
-            want = 8 + int.from_bytes(data, "little")
-    order: dict[str, object] = marshal.loads(data[8:])  # noqa: S302 - from nightlab itself
+
+    def take(count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = os.read(0, count - len(data))
+            if not part:
+                os._exit(0)
+            data += part
+        return data
+
+    order: dict[str, Any] = marshal.loads(take(int.from_bytes(take(8), "little")))  # noqa: S302
     return order
 
 
@@ -384,10 +376,10 @@ def main() -> None:
     if failed:
         say(failed=failed[0], errno=failed[1])
         os._exit(0)
-    meter = Meter(os.getpid(), run.order["memory_bytes"])  # type: ignore[arg-type]
+    meter = Meter(os.getpid(), run.order["memory_bytes"])
     why = run.watch(meter)
     # Above its limit a run may take the machine down within the grace.
-    survivors = run.end(0.0 if why == "memory" else run.order["grace_s"])  # type: ignore[arg-type]
+    survivors = run.end(0.0 if why == "memory" else run.order["grace_s"])
     code = None if run.status is None else os.waitstatus_to_exitcode(run.status)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     say(

@@ -14,7 +14,8 @@ def sweep(marker_prefix: str) -> list[int]:
     """Kill every process of this user whose NIGHTLAB_RUN starts so, and its descendants.
 
     For recovery after nightlab and the shim were killed together. Returns the pids killed.
-    Never this process or one of its ancestors.
+    Never this process or one of its ancestors. A prefix takes more than a name it is the
+    start of ("a/1" takes "a/10"): end it where the name ends.
     """
     wanted = f"{MARKER}={marker_prefix}".encode()
 
@@ -38,8 +39,8 @@ def sweep(marker_prefix: str) -> list[int]:
 def kill_orphans() -> set[int]:
     """Kill what fell to this process from killed shims. Returns the survivors.
 
-    An orphan is told by the oom_score_adj that all runs have; a program that lowered its
-    own (root only) is known by its marker.
+    An orphan is told by the oom_score_adj that all runs have. Where a program of root lowered
+    its own, or nightlab's was higher before (some containers), it is known by its marker.
     """
     me = os.getpid()
 

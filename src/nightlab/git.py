@@ -62,6 +62,22 @@ def _discover_one_by_one(folder: Path) -> Repo:
     return Repo(Path(ask("--show-toplevel")), common, Path(ask("--absolute-git-dir")), prefix)
 
 
+def create(folder: Path) -> Repo:
+    """Make ``folder`` a repository of its own, with all its files in a first commit."""
+    steps = (
+        ("-c", "init.defaultBranch=main", "init", "-q"),
+        ("add", "-A"),
+        ("-c", "commit.gpgsign=false", "commit", "-q", "--no-verify", "-m", "start"),
+    )
+    for step in steps:
+        argv = ("git", "-c", "core.hooksPath=/dev/null", *step)
+        done = process.call(argv, cwd=folder, env=_environment())
+        if done.exit_code != 0:
+            said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+            raise GitError(f"git could not make a repository in {folder}", said, "git --version")
+    return discover(folder)
+
+
 def _environment() -> dict[str, str]:
     """The caller's environment without GIT_*: a hook or alias must not redirect us."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}

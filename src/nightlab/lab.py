@@ -56,6 +56,7 @@ def open_study(
     judge = judge or open_judge(settings.judge)
     sandbox = sandbox or open_sandbox(settings.sandbox)
     tag = config.check_tag(tag or _choose_tag(paths, repo, now()))
+    _check_data(root, settings)
     _set_failed_baseline_aside(paths, tag)
     existed = paths.journal(tag).exists()
     if not existed:
@@ -134,6 +135,16 @@ def _check_new(repo: Repo, head: str, tag: str, settings: Settings) -> None:
                 f"{pattern} is not in the last commit",
                 "it exists but was never committed" if there else "[study] edit names it",
                 f"git add {pattern} && git commit -m 'start'" if there else "mend [study] edit",
+            )
+
+
+def _check_data(root: Path, settings: Settings) -> None:
+    for name in settings.data:
+        if not (root / name).exists():
+            raise ConfigError(
+                f"{root / name} is not there",
+                "[study] data names it, and every run is given it",
+                f"restore {name}, or take it out of [study] data",
             )
 
 

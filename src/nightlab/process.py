@@ -13,6 +13,7 @@ twice and drops its environment is not found. That is best effort, and untested.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import marshal
 import os
@@ -37,7 +38,9 @@ __all__ = ["Child", "Completed", "Finished", "call", "clean", "not_found", "star
 
 LOG_BYTES = 8 * 1024**2
 # Compiling the script anew would be a third of its start.
-_SHIM = next(path for path in (_shim.__cached__, _shim.__file__) if Path(path).exists())
+_SHIM = importlib.util.cache_from_source(_shim.__file__)
+if not Path(_SHIM).exists():
+    _SHIM = _shim.__file__
 _READ_BYTES = 256 * 1024
 _LOOK_S = 0.25
 # How much later than the shim nightlab itself acts: less would race an honest shim on a busy
@@ -213,7 +216,8 @@ class Child:
         self._error: BaseException | None = None
         # Before anyone can call stop: the order is the first thing on that pipe.
         with contextlib.suppress(BrokenPipeError):  # the shim is dead; poll says so
-            _write_all(self._shim.stdin.fileno(), order)  # type: ignore[union-attr]
+            while order:
+                order = order[os.write(self._shim.stdin.fileno(), order) :]  # type: ignore[union-attr]
         thread = threading.Thread(target=self._take, name=f"run {shim.pid}", daemon=True)
         thread.start()
 
@@ -251,17 +255,15 @@ class Child:
         return self._capture.tail(lines)
 
     def _take(self) -> None:
-        pipes = (self._shim.stdin, self._shim.stdout, self._shim.stderr)
         try:
             said = self._pump()
             self._shim.wait()
-            reports, text = _parse(said)
-            self._finished = self._settle(reports, text)
+            self._finished = self._settle(*_parse(said))
         except BaseException as error:  # noqa: BLE001 - raised again by poll
             self._error = error
         finally:
             with self._control:
-                for pipe in pipes:
+                for pipe in (self._shim.stdin, self._shim.stdout, self._shim.stderr):
                     pipe.close()  # type: ignore[union-attr]
                 self._capture.close()
                 if self._capture.error is not None and self._error is None:
@@ -376,7 +378,10 @@ def _prepare() -> None:
 
 def _oom_kills() -> int:
     """How many processes the kernel has killed for memory since boot, 0 where unknown."""
-    match = re.search(rb"^oom_kill (\d+)", _shim.read_proc("vmstat", "").strip(), re.MULTILINE)
+    try:
+        match = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
     return int(match[1]) if match else 0
 
 
@@ -390,9 +395,3 @@ def _parse(said: bytes) -> tuple[dict[str, Any], str]:
         except (ValueError, TypeError):
             other.append(line)
     return reports, "\n".join(other)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

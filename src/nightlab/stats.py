@@ -53,8 +53,10 @@ def t_threshold(z: float, df: int) -> float:
     """The t quantile of the same upper tail as the normal quantile ``z``.
 
     Turns a constant that supposes a known sigma into one for a sigma estimated on ``df``
-    degrees of freedom: t_{df}^{-1}(Phi(z)).
+    degrees of freedom: t_{df}^{-1}(Phi(z)). Infinite z stays infinite.
     """
+    if math.isinf(z):
+        return z
     return -t_quantile(normal_cdf(-round(z, 4)), df)
 
 
@@ -101,33 +103,74 @@ def group(values: Iterable[float]) -> Group:
 
 
 class Pool:
-    """Noise of one run, pooled over all replicate groups: sqrt(sum SS_g / sum (n_g - 1)).
+    """Noise of one run, pooled over all replicates: a nested analysis of variance.
 
-    The within-group mean square of a one-way analysis of variance. ``add`` costs O(1).
+    Replicates of one code vary by ``sqrt(sum SS_g / sum (n_g - 1))``. Where ``add`` is told the
+    occasion of each run, the part between occasions is compared with the part within them; if
+    it is larger than chance allows (F test at 10 %), the machine drifts: ``sigma`` and ``df``
+    are then those within occasions and ``drift`` is the rest. Searle, Casella & McCulloch 1992,
+    Variance Components, ch. 3. ``add`` costs O(1).
     """
 
     def __init__(self) -> None:
-        self._groups: dict[Hashable, Group] = {}
-        self.df = 0
-        self._ss = 0.0
+        self._codes: dict[Hashable, Group] = {}
+        self._occasions: dict[Hashable, dict[Hashable, Group]] = {}
+        self._all = (0.0, 0)  # (sum of squares, df) about each code's mean
+        self._near = (0.0, 0)  # about each code's mean on each occasion
 
-    def add(self, key: Hashable, value: float) -> None:
-        """One more replicate of the code ``key``."""
-        old = self._groups.get(key, Group())
-        new = old.add(value)
-        self._groups[key] = new
-        self._ss += new.ss - old.ss
-        self.df += new.n > 1
+    def add(self, key: Hashable, value: float, occasion: Hashable = None) -> None:
+        """One more replicate of the code ``key``, run on ``occasion``."""
+        self._all = _grow(self._all, self._codes, key, value)
+        near = self._occasions.setdefault(key, {})
+        self._near = _grow(self._near, near, occasion, value)
 
     def close(self, key: Hashable) -> None:
         """Forget the details of ``key``, which gets no more runs: its noise stays counted."""
-        self._groups.pop(key, None)
+        self._codes.pop(key, None)
+        self._occasions.pop(key, None)
 
     @property
     def sigma(self) -> float | None:
         """The standard deviation of one run; None while no code was run twice."""
+        ss, df = self._near if self.drift else self._all
         # Additions of increments may leave a negative dust where all groups are constant.
-        return math.sqrt(max(self._ss, 0.0) / self.df) if self.df else None
+        return math.sqrt(max(ss, 0.0) / df) if df else None
+
+    @property
+    def df(self) -> int:
+        """Degrees of freedom of ``sigma``."""
+        return (self._near if self.drift else self._all)[1]
+
+    @property
+    def drift(self) -> float:
+        """The sd between occasions on top of ``sigma``; 0 where chance may explain it."""
+        near_ss, near_df = self._near
+        between_ss, between_df = self._all[0] - near_ss, self._all[1] - near_df
+        if near_df < _DRIFT_DF or between_df < _DRIFT_DF or between_ss <= 0.0:
+            return 0.0
+        between, near = between_ss / between_df, max(near_ss, 0.0) / near_df
+        if between <= near * _f_quantile(_DRIFT_SURE, between_df, near_df):
+            return 0.0
+        return math.sqrt(between - near)
+
+
+_DRIFT_DF = 3  # fewer degrees of freedom on either side say nothing about drift
+_DRIFT_SURE = 0.9
+
+
+def _grow(
+    sums: tuple[float, int], groups: dict[Hashable, Group], key: Hashable, value: float
+) -> tuple[float, int]:
+    old = groups.get(key, Group())
+    new = groups[key] = old.add(value)
+    return sums[0] + new.ss - old.ss, sums[1] + (new.n > 1)
+
+
+@lru_cache(maxsize=4096)
+def _f_quantile(p: float, dfn: int, dfd: int) -> float:
+    from scipy.special import fdtri  # noqa: PLC0415  heavy, loaded on use
+
+    return float(fdtri(dfn, dfd, p))
 
 
 def correlation(pairs: Iterable[tuple[Hashable, float, float]]) -> tuple[float | None, int]:

@@ -44,7 +44,7 @@ app = typer.Typer(
 )
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 - typer's calling convention
+def _version(value: bool) -> None:
     if value:
         base.say(f"nightlab {__version__}")
         raise typer.Exit
@@ -110,7 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _usage(error: TyperException, words: Sequence[str]) -> UsageError:
     verb = next((w for w in words if not w.startswith("-")), "")
-    known = verb in {c.name for c in app.registered_commands}
+    known = any(
+        verb == (c.name or getattr(c.callback, "__name__", "")) for c in app.registered_commands
+    )
     help_line = f"nightlab {verb} --help" if known else "nightlab --help"
     return UsageError(
         error.format_message().splitlines()[0].rstrip("."),

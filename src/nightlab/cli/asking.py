@@ -13,6 +13,7 @@ from nightlab.errors import NightlabError, UsageError
 
 
 def register(app: typer.Typer) -> None:
+    """Add these verbs to the application."""
     app.command(
         rich_help_panel=base.MEANWHILE,
         epilog="[bold]Examples[/bold]\n\n  nightlab stop          after the run in flight\n\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +106,7 @@ def place(directory: Path | None, tag: str | None) -> Place:
     paths = Paths(root)
     chosen = tag or lab.current_tag(paths)
     if chosen is None:
-        raise UsageError(
-            f"there is no study in {root} yet", "no lab has run here", "nightlab run"
-        )
+        raise UsageError(f"there is no study in {root} yet", "no lab has run here", "nightlab run")
     if chosen not in paths.tags():
         known = ", ".join(paths.tags()) or "none"
         raise UsageError(
@@ -131,6 +130,11 @@ def console(*, stderr: bool = False) -> Console:
 def is_terminal() -> bool:
     """Whether a person sits at both ends and can be asked and shown a live view."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int:
+    """Columns of the terminal; as good as none to fold at where there is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
 
 def say(*lines: str, stderr: bool = False) -> None:

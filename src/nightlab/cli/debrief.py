@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from nightlab import views
@@ -15,33 +16,37 @@ from nightlab.model import Experiment, Outcome
 
 _KEEPS = 12  # as many kept changes as the short debrief lists
 _LOG_LINES = 8
+_INDENT = 12
+_s = words.seconds
 
 
-def opening(opened: Opened, researcher: str, bounds: Bounds) -> list[str]:
+def opening(opened: Opened, researcher: str, bounds: Bounds, width: int) -> list[str]:
     """The first lines of ``nightlab run``: what will be done, where, by whom, until when."""
-    from nightlab.cli import live  # noqa: PLC0415  it imports rich
-
     engine = opened.engine
     study, history = engine.study, engine.history
     resumed = f", resumed at experiment {history.next_number()}" if opened.resumed else ""
-    again = f"  (calibrated by experiment 1, {history.base_commit[:7]})"
+    slots = ", ".join(s.name for s in engine.executor.slots)
     rows = [
         ("study", f"{study.tag}{resumed}"),
-        ("branch", f"{study.branch}{'' if opened.resumed else again}"),
-        ("command", f"{study.command}"),
-        (
-            "objective",
-            f"{study.objective.metric}, {study.objective.better} is better;"
-            f" {words.seconds(study.budget_s)} a run, killed at {words.seconds(study.deadline_s)}",
-        ),
-        ("sandbox", f"{engine.sandbox.name}"),
+        ("branch", f"{study.branch}, from {history.base_commit[:7]}"),
+        ("command", study.command),
+        ("budget", f"{_s(study.budget_s)} a run, killed at {_s(study.deadline_s)}"),
+        ("objective", f"{study.objective.metric}, {study.objective.better} is better"),
+        ("sandbox", engine.sandbox.name),
         ("  covers", engine.sandbox.covers),
         ("  open", engine.sandbox.leaves_open),
-        ("researcher", f"{researcher}, on {', '.join(s.name for s in engine.executor.slots)}"),
-        ("bounds", live.left(bounds, left(bounds, history, engine.now()))),
+        ("researcher", f"{researcher}, on {slots}"),
+        ("left", words.left(bounds, left(bounds, history, engine.now()))),
         *(("note", told) for told in opened.told),
     ]
-    return [f"{name:<11} {' '.join(text.split())}" for name, text in rows]
+    return [line for name, text in rows for line in row(name, text, width)]
+
+
+def row(name: str, text: str, width: int) -> list[str]:
+    """``name        text``, folded to the width with the text in its own column."""
+    indent = " " * _INDENT
+    folded = textwrap.wrap(" ".join(text.split()), max(width - _INDENT, 20), break_on_hyphens=False)
+    return [(f"{name:<{_INDENT}}" if not at else indent) + t for at, t in enumerate(folded)]
 
 
 def closing(history: History, reason: str, detail: str) -> list[str]:

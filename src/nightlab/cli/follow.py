@@ -42,7 +42,7 @@ def line(event: AnyEvent, history: History) -> str | None:
     return None if said is None else f"{words.clock(event.at)}  {said}"
 
 
-def _said(event: AnyEvent, history: History) -> str | None:  # noqa: C901, PLR0911 - a table
+def _said(event: AnyEvent, history: History) -> str | None:
     match event:
         case events.Proposed():
             return f"exp {event.number:<4} begins        {event.claim.description}"
@@ -84,5 +84,3 @@ def _run(run: Run, history: History) -> str:
     if run.outcome is Outcome.OK and metric in run.metrics:
         return f"{what}{metric} {words.number(run.metrics[metric])}{took}"
     return f"{what}{run.outcome.value}{took}" + (f": {run.detail}" if run.detail else "")
-
-

@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from nightlab import budget, views
-from nightlab.budget import Bounds, Left
 from nightlab.cli import words
 from nightlab.history import History
 from nightlab.loop import Loop
@@ -83,7 +82,7 @@ def snapshot(loop: Loop, began: float) -> Snapshot:
         sigma=history.noise.sigma,
         counts=words.counts(history),
         verdicts=tuple(_last(history, VERDICTS)),
-        left=left(loop.bounds, budget.left(loop.bounds, history, now)),
+        left=words.left(loop.bounds, budget.left(loop.bounds, history, now)),
         session_s=time.monotonic() - began,
         warning=history.warnings[-1].text if history.warnings else "",
     )
@@ -134,17 +133,6 @@ def _last(history: History, most: int) -> Iterator[Experiment]:
             yield experiment
 
 
-def left(bounds: Bounds, rest: Left) -> str:
-    """What is left of the bounds, in words."""
-    parts = []
-    if rest.experiments is not None:
-        parts.append(f"{rest.experiments} of {bounds.max_experiments} experiments")
-    if rest.seconds is not None and bounds.until is not None:
-        until = time.strftime("%H:%M", time.localtime(bounds.until))
-        parts.append(f"{words.seconds(rest.seconds)} until {until}")
-    return "left: " + (" and ".join(parts) or "no bound; it runs until you stop it")
-
-
 class Frame:
     """The view itself: a rich renderable that fits the console it meets."""
 
@@ -156,8 +144,10 @@ class Frame:
         shown = self._shown
         yield Text("")
         yield _ends(
-            Text.assemble(("nightlab", "bold"), f" · {_line(shown.title)} · {shown.metric}, "
-                          f"{shown.better} is better"),
+            Text.assemble(
+                ("nightlab", "bold"),
+                f" · {_line(shown.title)} · {shown.metric}, {shown.better} is better",
+            ),
             Text(words.seconds(shown.session_s), style="dim"),
         )
         yield _cut(_line(shown.doing), width, "bold red" if shown.alarm else "cyan")
@@ -167,7 +157,7 @@ class Frame:
         yield from self._standing(width)
         yield Text("")
         height = console.size.height
-        room = max(1, (height - _FIXED_LINES - 4 * len(shown.runs)) // 2)
+        room = max(1, (height - _FIXED_LINES - 5 * len(shown.runs)) // 2)
         for experiment in reversed(shown.verdicts[: min(VERDICTS, room)]):
             yield from self._verdict(experiment, width)
         if shown.warning:
@@ -176,7 +166,8 @@ class Frame:
     def _run(self, run: Running, width: int) -> RenderResult:
         shown = self._shown
         yield Text("")
-        yield _cut(f"{run.title} · {_line(run.what)}", width, "bold")
+        yield _cut(run.title, width, "bold")
+        yield _cut(f"  {_line(run.what)}", width)
         over = run.elapsed_s > shown.budget_s
         tail = (
             f" {words.seconds(run.elapsed_s)} of {words.seconds(shown.budget_s)}"
@@ -199,11 +190,13 @@ class Frame:
         incumbent = Text(words.spread(shown.incumbent), style="bold") + Text(number)
         table.add_row("incumbent", incumbent)
         table.add_row("baseline", Text(words.spread(shown.baseline)))
-        noise = f"one run varies by ± {words.short(shown.sigma)}" if shown.sigma else "noise unknown"
+        noise = (
+            f"one run varies by ± {words.short(shown.sigma)}" if shown.sigma else "noise unknown"
+        )
         table.add_row("gain", Text(f"{shown.gain} · {noise}"))
         yield table
         yield _cut(shown.counts, width)
-        yield _cut(shown.left, width)
+        yield _cut(f"left: {shown.left}", width)
 
     def _verdict(self, experiment: Experiment, width: int) -> RenderResult:
         verdict = experiment.verdict or Verdict.CRASH

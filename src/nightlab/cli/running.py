@@ -35,6 +35,7 @@ Exit codes: 0 done, 1 an error (also a baseline that does not run), 2 usage, 3 a
 
 
 def register(app: typer.Typer) -> None:
+    """Add these verbs to the application."""
     app.command(rich_help_panel=base.NIGHT, epilog=_EXAMPLES)(run)
 
 
@@ -96,16 +97,12 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Run the lab: propose, run, judge, keep. Goes on where it stopped."""
-    from nightlab.cli import screen, session  # noqa: PLC0415  the engine, loaded on use
+    from nightlab.cli import session  # noqa: PLC0415  the engine, loaded on use
 
     root = base.project(directory)
     settings = with_flags(config.load(root), researcher=researcher, slots=slots)
     bounds = _bounds(max_experiments, until, for_, time.time())
-    mode = session.Mode.PLAIN
-    if as_json:
-        mode = session.Mode.JSON
-    elif not plain and screen.is_possible():
-        mode = session.Mode.LIVE
+    mode = session.mode(plain=plain, as_json=as_json)
     return session.hold(session.Plan(root, settings, tag, bounds, mode))
 
 

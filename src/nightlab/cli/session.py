@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from nightlab import config, lab, views
 from nightlab.budget import Bounds
 from nightlab.cli import base, debrief, follow
-from nightlab.cli.screen import Screen, json_line
+from nightlab.cli.screen import Screen, is_possible, json_line
 from nightlab.config import Settings
 from nightlab.engine import Engine
 from nightlab.errors import (
@@ -38,6 +38,13 @@ class Mode(StrEnum):
     JSON = "json"
 
 
+def mode(*, plain: bool, as_json: bool) -> Mode:
+    """How to speak: live on a terminal unless the person wants it otherwise."""
+    if as_json:
+        return Mode.JSON
+    return Mode.LIVE if not plain and is_possible() else Mode.PLAIN
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a session is asked to do. ``settings`` are nightlab.toml's with the flags' changes."""
@@ -45,7 +52,7 @@ class Plan:
     root: Path
     settings: Settings
     tag: str | None = None
-    bounds: Bounds = Bounds()
+    bounds: Bounds = field(default_factory=Bounds)
     mode: Mode = Mode.PLAIN
 
 
@@ -58,7 +65,7 @@ def hold(plan: Plan) -> int:
     opened = lab.open_study(plan.root, tag=plan.tag, settings=plan.settings)
     engine = opened.engine
     try:
-        lines = debrief.opening(opened, researcher.name, plan.bounds)
+        lines = debrief.opening(opened, researcher.name, plan.bounds, base.width())
         base.say(*lines, "", stderr=plan.mode is Mode.JSON)
         watcher = _Watcher(engine, plan.mode)
         try:
@@ -223,5 +230,3 @@ def draw_report(
         errors="replace",
     )
     return path, picture
-
-

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from nightlab import views
+from nightlab.budget import Bounds, Left
 from nightlab.history import History
 from nightlab.model import Purpose, Verdict
 
@@ -31,12 +33,17 @@ _PURPOSES = {
 
 def number(value: float | None) -> str:
     """Six significant digits; a dash for what is not known."""
-    return "–" if value is None else f"{value:.6g}"
+    return "-" if value is None else f"{value:.6g}"
 
 
 def short(value: float | None) -> str:
     """Three significant digits, for spreads and effects."""
-    return "–" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:.3g}"
+
+
+def constant(value: float | bool | str | None) -> str:
+    """A constant's value as its source has it; the journal keeps whole numbers as floats."""
+    return repr(int(value)) if isinstance(value, float) and value.is_integer() else repr(value)
 
 
 def spread(values: dict[str, Any] | None) -> str:
@@ -50,13 +57,13 @@ def spread(values: dict[str, Any] | None) -> str:
 
 def seconds(value: float) -> str:
     """``2.5 s``, ``1:35 min``, ``7 h 05 min``, ``3 d 4 h``."""
-    if value < 60:  # noqa: PLR2004
-        return f"{value:.1f} s" if value < 20 else f"{value:.0f} s"  # noqa: PLR2004
+    if value < 60:
+        return f"{value:.1f} s" if value < 20 else f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)
-    if minutes < 60:  # noqa: PLR2004
+    if minutes < 60:
         return f"{minutes}:{rest:02d} min"
     hours, minutes = divmod(minutes, 60)
-    if hours < 48:  # noqa: PLR2004
+    if hours < 48:
         return f"{hours} h {minutes:02d} min"
     return f"{hours // 24} d {hours % 24} h"
 
@@ -73,13 +80,11 @@ def purpose(value: Purpose) -> str:
 
 def gain(history: History) -> str:
     """What the study gained so far, in the objective's unit and in percent of the baseline."""
-    from nightlab import views  # noqa: PLC0415  loaded on use
-
     value = views.gain(history)
-    if value is None or history.baseline is None:
-        return "–"
+    if value is None or history.baseline is None or history.incumbent_number == 1:
+        return "none yet"
     start = views.spread(history.baseline.runs, history.study.objective.metric)["mean"]
-    share = f" ({100 * value / abs(start):.2g} %)" if start else ""
+    share = f" ({100 * value / abs(start):.1f} %)" if start else ""
     return f"{short(value)}{share}"
 
 
@@ -98,3 +103,14 @@ def counts(history: History) -> str:
     if crashed:
         parts.append(f"{crashed} crashed")
     return f"{total} experiment{'' if total == 1 else 's'}: " + ", ".join(parts)
+
+
+def left(bounds: Bounds, rest: Left) -> str:
+    """What is left of the bounds, in words."""
+    parts = []
+    if rest.experiments is not None:
+        parts.append(f"{rest.experiments} of {bounds.max_experiments} experiments")
+    if rest.seconds is not None and bounds.until is not None:
+        until = time.strftime("%H:%M", time.localtime(bounds.until))
+        parts.append(f"{seconds(rest.seconds)} until {until}")
+    return " and ".join(parts) or "no bound: it runs until you stop it"

@@ -7,6 +7,8 @@ interleaved re-runs of the incumbent and the calibration of the baseline all go 
 
 from __future__ import annotations
 
+from math import inf
+
 from nightlab.errors import ConfigError
 from nightlab.judge.case import Case, Judge, Noise
 from nightlab.judge.evidence import estimate
@@ -28,9 +30,20 @@ __all__ = [
 POLICIES = ("default", "explore", "record", "greedy")
 
 _SETTINGS = {
-    "default": Policy(name="default"),
-    "explore": Policy(name="explore", keep=0.8, drop_screen=0.4, drop=0.4, looks=2),
-    "record": Policy(name="record", keep=0.99, looks=6, least=3),
+    "default": Policy(
+        name="default",
+        keep=(inf, 1.28, 0.71, 0.65),
+        drop=(0.66, 0.76, 0.71, 0.65),
+        sceptic=0.6,
+    ),
+    "explore": Policy(
+        name="explore", keep=(1.13, 0.69), drop=(0.5, 0.69), sceptic=0.17, patience=10.0
+    ),
+    "record": Policy(
+        name="record",
+        keep=(inf, inf, 2.63, 2.63, 2.63, 2.63),
+        drop=(0.5, 0.5, 0.75, 1.0, 1.25, 1.5),
+    ),
 }
 
 

@@ -11,11 +11,14 @@ class Noise(Value, frozen=True):
     """The pooled noise of one run, in the objective's units.
 
     ``sigma`` is None while unknown (no replicate group yet). ``sigma == 0.0`` with
-    ``df >= 1`` means that the task is deterministic.
+    ``df >= 1`` means that the task is deterministic. ``drift`` is the standard deviation
+    between occasions that comes on top of ``sigma`` when runs of one code lie far apart in
+    time (``stats.Pool.drift``); None while it was not measured.
     """
 
     sigma: float | None = None
     df: int = 0
+    drift: float | None = None
 
     @property
     def deterministic(self) -> bool:

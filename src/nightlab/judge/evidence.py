@@ -8,9 +8,16 @@ from collections.abc import Sequence
 from nightlab.judge.case import Case
 from nightlab.judge.guards import values_of
 from nightlab.model import Evidence, Purpose, Run
-from nightlab.stats import Comparison, Pool, compare, t_quantile
+from nightlab.stats import Comparison, Pool, e_value, t_quantile
 
+LEVEL = 0.9  # of the intervals in Evidence
 _NOT_WORSE = 0.9  # probability at which a simpler change counts as not worse
+_DRIFT_GUESS = 0.02  # variance between occasions, in units of one run's, before any is measured
+
+
+def fair(runs: Sequence[Run]) -> list[Run]:
+    """The runs that did not select their experiment: all but the screening run."""
+    return [run for run in runs if run.purpose is not Purpose.SCREEN]
 
 
 def estimate(runs: Sequence[Run], metric: str) -> float | None:
@@ -19,72 +26,91 @@ def estimate(runs: Sequence[Run], metric: str) -> float | None:
     The run on which a candidate was screened is left out where others exist: it was the
     reason to look further, so on average it flatters.
     """
-    fair = values_of([run for run in runs if run.purpose is not Purpose.SCREEN], metric)
-    values = fair or values_of(runs, metric)
-    return math.fsum(values) / len(values) if values else None
+    values = values_of(fair(runs), metric) or values_of(runs, metric)
+    return _mean(values) if values else None
 
 
 class Look:
     """One look at a case that has at least one value of the incumbent.
 
-    ``comparison`` weighs the screening run against all earlier runs of the incumbent, and
-    each later run of the candidate against the incumbent's run interleaved with it, by the
-    inverse of their variances. ``effect`` is its effect (positive is better).
+    The incumbent is known from two sources: its *old* runs, and the *fresh* ones that were
+    interleaved with this candidate. Old runs are many but the machine may have drifted since,
+    so they carry the drift's variance as well; the two are weighed by their precision.
     """
 
     def __init__(self, case: Case) -> None:
         metric = case.objective.metric
-        self.sign = case.objective.better.sign
+        sign = case.objective.better.sign
         fresh = [run for run in case.incumbent if run.occasion == case.number]
         old = [run for run in case.incumbent if run.occasion != case.number]
         self.candidate = values_of(case.candidate, metric)
-        self.old = values_of(old, metric)
         self.fresh = values_of(fresh, metric)
-        self.n_candidate = len(self.candidate)
-        self.n_incumbent = len(self.old) + len(self.fresh)
+        self.old = values_of(fair(old), metric)
+        if not self.old and not self.fresh:
+            self.old = values_of(old, metric)
+        self.n_candidate, self.n_incumbent = len(self.candidate), len(self.old) + len(self.fresh)
         self.sigma, self.df = _noise(case, metric)
         self.deterministic = self.sigma == 0.0 and self.df >= 1
-        reference = estimate(case.incumbent, metric)
-        self.reference = reference if reference is not None else math.nan
-        self.value = estimate(case.candidate, metric)
-        self.comparison = self._compare()
-        self.effect = self.comparison.effect
-        self.pairs = min(len(self.fresh), self.n_candidate)
+        self.reference, spread = self._reference(case)
+        self.value = _mean(self.candidate) if self.candidate else math.nan
+        variance = math.inf
+        if self.sigma is not None and self.candidate:
+            variance = self.sigma**2 / self.n_candidate + spread
+        gain = sign * (self.value - self.reference) if self.candidate else 0.0
+        self.comparison = Comparison(
+            effect=gain, se=math.sqrt(variance), df=self.df, n=self.n_candidate
+        )
+        self.effect = gain
+        # Pairs that the screening run did not select: what a certificate may count.
+        later = values_of(fair(case.candidate), metric)
+        self.pairs = [sign * (mine - its) for mine, its in zip(later, self.fresh, strict=False)]
 
-    def _compare(self) -> Comparison:
-        if not self.candidate:
-            return Comparison(effect=0.0, se=math.inf, df=0, n=0)
-        sigma = self.sigma if self.sigma is not None else math.inf
-        incumbent = [*self.old, *self.fresh]
-        gain = self.sign * (_mean(self.candidate) - _mean(incumbent))
-        if sigma in (0.0, math.inf):
-            return Comparison(effect=gain, se=sigma, df=self.df, n=self.n_candidate)
-        return compare(gain, sigma, self.df, self.n_candidate, self.n_incumbent)
+    def _reference(self, case: Case) -> tuple[float, float]:
+        """The incumbent's value as it would be measured now, and the variance of that."""
+        if self.sigma is None:
+            return _mean([*self.old, *self.fresh]), math.inf
+        if self.sigma == 0.0:
+            return (self.fresh or self.old)[-1], 0.0
+        drift = case.noise.drift
+        between = drift**2 if drift is not None else _DRIFT_GUESS * self.sigma**2
+        total = weight = 0.0
+        for values, extra in ((self.old, between), (self.fresh, 0.0)):
+            if values:
+                precision = 1.0 / (self.sigma**2 / len(values) + extra)
+                total += precision * _mean(values)
+                weight += precision
+        return total / weight, 1.0 / weight
 
     def not_worse(self) -> bool:
         """Non-inferiority within one sigma of a single run, at 90 % (one-sided t)."""
         if not self.sigma or self.df < 1:
             return False
-        shifted = self.effect + self.sigma
-        return shifted >= t_quantile(_NOT_WORSE, self.df) * self.comparison.se
+        return self.effect + self.sigma >= t_quantile(_NOT_WORSE, self.df) * self.comparison.se
 
-    def needed(self, level: float) -> float | None:
-        """The effect in standard errors that the one-sided ``level`` needs."""
-        return t_quantile(level, self.df) if self.df else None
+    def certificate(self) -> float | None:
+        """The e-value of the fresh pairs; None without a pair or without known noise."""
+        if not self.pairs or not self.sigma or self.df < 1:
+            return None
+        # An estimated sigma is inflated: Var of the t distribution, to first order, on the scale.
+        tau = math.sqrt(2.0) * self.sigma * (1.0 + 2.0 / self.df)
+        return e_value(self.pairs, tau)
 
     def evidence(self, threshold: float | None = None) -> Evidence:
+        """The numbers of this look, as they are stored."""
         known = self.sigma is not None and self.n_candidate > 0
-        low, high = self.comparison.interval(0.9) if known else (None, None)
+        low, high = self.comparison.interval(LEVEL) if known else (None, None)
         return Evidence(
             effect=self.effect if self.n_candidate else None,
             low=_finite(low),
             high=_finite(high),
+            level=LEVEL,
             z=_finite(self.comparison.z) if known else None,
             threshold=threshold,
             sigma=self.sigma,
             df=self.df,
             n_candidate=self.n_candidate,
             n_incumbent=self.n_incumbent,
+            e_value=self.certificate(),
         )
 
 
@@ -98,20 +124,22 @@ def look(case: Case) -> Look | None:
 def say(seen: Look) -> str:
     """The comparison in one clause, with its numbers."""
     unit = seen.sigma or 0.0
-    mine, theirs = _mean(seen.candidate), _mean([*seen.old, *seen.fresh])
-    text = f"{_show(mine, unit)} against {_show(theirs, unit)}"
+    text = f"{_show(seen.value, unit)} against {_show(seen.reference, unit)}"
     if unit:
         text += f" ± {unit:.2g}"
-    size = abs(seen.effect)
-    if size == 0.0:
+    if seen.effect == 0.0:
         text += ": equal"
     else:
-        text += f": {'better' if seen.effect > 0 else 'worse'} by {_show(size, unit)}"
+        word = "better" if seen.effect > 0 else "worse"
+        text += f": {word} by {_show(abs(seen.effect), unit)}"
         z = abs(seen.comparison.z)
         if unit and math.isfinite(z):
             text += f" ({z:.1f} σ)"  # noqa: RUF001  sigma is the word for it
     if seen.sigma is None:
         text += ", noise unknown"
+    if seen.fresh:
+        count = min(len(seen.fresh), seen.n_candidate)
+        return f"{text} over {seen.n_candidate} runs, {count} of them paired"
     return f"{text} over {seen.n_candidate} {'run' if seen.n_candidate == 1 else 'runs'}"
 
 

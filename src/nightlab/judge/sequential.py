@@ -6,30 +6,35 @@ One rule with a few named numbers; ``default``, ``explore`` and ``record`` are s
 
 from __future__ import annotations
 
+import math
+import zlib
+
 from nightlab.judge.baseline import calibrate
 from nightlab.judge.case import Case
-from nightlab.judge.evidence import Look, look, say
+from nightlab.judge.evidence import Look, fair, look, say
 from nightlab.judge.guards import veto
 from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Run, Value, Want
+from nightlab.stats import t_threshold
 
 PANEL = 1_000_000  # seeds are 1, 2, 3, …: small numbers that a person can type again
 
 
 class Policy(Value, frozen=True):
-    """The numbers of the rule. Probabilities are one-sided.
+    """The numbers of the rule, in standard errors of a normal distribution.
 
-    A candidate is kept at P(better) >= ``keep`` once it has ``least`` runs, dropped at
-    P(better) < ``drop_screen`` after its first run and < ``drop`` after later ones, and
-    called inconclusive after ``looks`` confirmations.
+    ``keep[j]`` is what the effect must reach after j pairs (j = 0 is the screening run alone),
+    ``drop[j]`` what it must not fall below; after the last pair a candidate in between is
+    inconclusive. ``sceptic`` raises both by ``sceptic * log(1 + since / patience)``, ``since``
+    being the experiments since the last keep: where ideas have stopped to help, a lucky one
+    needs more evidence. Each number is passed through the t distribution of the noise's df.
     """
 
     name: str
+    keep: tuple[float, ...]
+    drop: tuple[float, ...]
+    sceptic: float = 0.0
+    patience: float = 20.0
     calibration_runs: int = 4
-    looks: int = 4
-    least: int = 2
-    keep: float = 0.95
-    drop_screen: float = 0.5
-    drop: float = 0.5
     refresh_every: int = 15
 
 
@@ -62,6 +67,9 @@ class SequentialJudge:
         if seen is None:
             wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
             return repeat("refresh", "the incumbent has no value to compare with", wants)
+        if not fair(case.incumbent):
+            wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
+            return repeat("refresh", "the incumbent is known from one lucky run only", wants)
         if case.since_refresh >= self.policy.refresh_every and not seen.deterministic:
             wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
             return repeat(
@@ -89,34 +97,42 @@ class SequentialJudge:
         return end(Action.DISCARD, "deterministic", say(seen), seen)
 
     def _weigh(self, case: Case, seen: Look) -> Decision:
-        policy = self.policy
-        confirmations = len(case.candidate) - 1
-        chance = seen.comparison.p_better()
+        pairs = min(len(case.candidate) - 1, len(self.policy.keep) - 1)
+        if seen.sigma is None:  # nothing was ever run twice: a pair tells more than a guess
+            if seen.effect > 0:
+                return repeat("noise", f"{say(seen)}: a pair, to learn it", pair(case), seen)
+            return end(Action.DISCARD, "screen", say(seen), seen)
+        keep, drop = self._limits(case, pairs, seen.df)
+        z = seen.comparison.z
         vetoed = veto(case)
-        if vetoed and chance >= policy.drop_screen:
+        if vetoed and z >= drop:
             return end(Action.DISCARD, "guard", f"{say(seen)}; but vetoed by {vetoed}", seen)
-        if chance >= policy.keep and seen.n_candidate >= policy.least and seen.df:
-            return end(Action.KEEP, "confirmed", say(seen), seen, self._threshold(seen))
-        if simpler(case) and seen.not_worse():
-            reason = f"within noise ({say(seen)}) and {lines(case)}"
-            return end(Action.KEEP, "simplification", reason, seen)
-        floor = policy.drop if confirmations else policy.drop_screen
+        if z >= keep and seen.df:
+            rule = "confirmed" if pairs else "clear"
+            return end(Action.KEEP, rule, say(seen), seen, keep)
         if simpler(case):
-            floor = min(floor, 0.15)  # a neutral change must not die of an unlucky first run
-        if chance < floor:
-            rule = "screen" if not confirmations else "confirm"
-            return end(Action.DISCARD, rule, say(seen), seen, self._threshold(seen))
-        if confirmations >= policy.looks:
-            reason = f"{say(seen)}: neither better nor worse for sure"
-            return end(Action.INCONCLUSIVE, "looks", reason, seen, self._threshold(seen))
-        seed = pair_seed(case)
-        # ABBA: who runs first alternates, so that a steady drift cancels over two pairs.
-        pair = (Want(arm=Arm.CANDIDATE, seed=seed), Want(arm=Arm.INCUMBENT, seed=seed))
-        wants = pair if confirmations % 2 == 0 else pair[::-1]
-        return repeat("confirm", f"{say(seen)}: look {confirmations + 2}", wants, seen)
+            if seen.not_worse():
+                reason = f"within noise ({say(seen)}) and {lines(case)}"
+                return end(Action.KEEP, "simplification", reason, seen, keep)
+            drop = min(drop, -1.0)  # an equal result must not die of one unlucky run
+        if z < drop:
+            rule = "confirm" if pairs else "screen"
+            return end(Action.DISCARD, rule, say(seen), seen, keep)
+        if len(case.candidate) >= len(self.policy.keep):
+            needed = f"a keep needs {keep:.1f} σ"  # noqa: RUF001  sigma is the word for it
+            return end(Action.INCONCLUSIVE, "looks", f"{say(seen)}; {needed}", seen, keep)
+        return repeat("confirm", f"{say(seen)}: pair {pairs + 1}", pair(case), seen)
 
-    def _threshold(self, seen: Look) -> float | None:
-        return seen.needed(self.policy.keep)
+    def _limits(self, case: Case, pairs: int, df: int) -> tuple[float, float]:
+        """What z must reach for a keep, and must not fall below."""
+        accepted = case.incumbent[0].experiment if case.incumbent else 1
+        since = max(case.number - accepted - 1, 0)
+        lift = self.policy.sceptic * math.log1p(since / self.policy.patience)
+        limits = (self.policy.keep[pairs] + lift, self.policy.drop[pairs])
+        if df < 1:
+            return limits
+        keep, drop = (t_threshold(z, df) for z in limits)
+        return keep, drop
 
 
 def failure(case: Case) -> Decision | None:
@@ -179,6 +195,18 @@ def screen_seed(case: Case) -> int:
     """One that the incumbent has run, in turn, so that no seed is fitted to."""
     seeds = sorted({run.seed for run in case.incumbent})
     return seeds[case.number % len(seeds)] if seeds else 1
+
+
+def pair(case: Case) -> tuple[Want, Want]:
+    """The next pair on a common seed; who runs first is drawn by lot.
+
+    The lot (a checksum, so that the same case asks the same) makes the difference of a pair of
+    equal codes symmetric about zero however the machine drifts.
+    """
+    seed = pair_seed(case)
+    mine, its = Want(arm=Arm.CANDIDATE, seed=seed), Want(arm=Arm.INCUMBENT, seed=seed)
+    lot = zlib.crc32(f"{case.number}:{len(case.candidate)}".encode()) & 1
+    return (mine, its) if lot else (its, mine)
 
 
 def pair_seed(case: Case) -> int:

@@ -52,7 +52,7 @@ def _trouble(history: History, ending: Ending) -> Iterator[Step]:
         yield Step(kind="resume", do="Resume: nothing is lost", why=why, command="nightlab run")
     done = tried(history)
     crashed = [e for e in done if e.verdict is Verdict.CRASH]
-    if len(done) >= 8 and len(crashed) > _MANY_CRASHES * len(done):  # noqa: PLR2004
+    if len(done) >= 8 and len(crashed) > _MANY_CRASHES * len(done):
         yield Step(
             kind="crashes",
             do="Look at the crashes: a hint in program.md may save a part of the night",
@@ -60,7 +60,7 @@ def _trouble(history: History, ending: Ending) -> Iterator[Step]:
             command=f"nightlab show {crashed[-1].number} --log",
         )
     late = history.runs_by_outcome.get(Outcome.TIMED_OUT, 0)
-    if late >= 3 and late * 10 >= history.runs:  # noqa: PLR2004
+    if late >= 3 and late * 10 >= history.runs:
         yield Step(
             kind="timeouts",
             do="Have the script stop itself at TIME_BUDGET, or set a longer budget",
@@ -102,7 +102,7 @@ def _ruler(history: History, seen: Noise, moved: Drift | None) -> Iterator[Step]
             "a gain of that size is not one",
         )
     effects = [abs(x) for e in tried(history) if (x := effect_of(e)) is not None]
-    if seen.sigma and seen.df >= 1 and len(effects) >= 10:  # noqa: PLR2004
+    if seen.sigma and seen.df >= 1 and len(effects) >= 10:
         least = t_quantile(0.95, seen.df) * seen.sigma * math.sqrt(2.0 / _LOOKS)
         small = sum(x < least for x in effects)
         if 2 * small > len(effects):
@@ -141,7 +141,7 @@ def _search(
     for miss in [m for m in misses if m.effect is not None and m.effect > 0][:3]:
         yield Step(
             kind="retest",
-            do=f"Test experiment {miss.experiment} again with more runs: {miss.description}",
+            do=f"Test experiment {miss.experiment} again with more runs, {miss.description}",
             why=f"{signed(miss.effect, seen.sigma)} over {count(miss.runs, 'run')}, {miss.verdict}",
             command=f"nightlab show {miss.experiment} --diff",
         )

@@ -15,9 +15,7 @@ ROWS = 200  # of the appendix: what a person scrolls through; an export holds th
 _TALLIES = 40
 
 
-def facts(
-    history: History, *, locked: bool, now: float, constants: Sequence[str] = ()
-) -> Facts:
+def facts(history: History, *, locked: bool, now: float, constants: Sequence[str] = ()) -> Facts:
     """Everything that the debrief says about a study.
 
     ``locked`` says whether a lab holds the study at Unix second ``now``. ``constants`` are

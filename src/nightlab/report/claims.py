@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from nightlab import views
 from nightlab.history import History, values_of
@@ -71,7 +72,7 @@ def difference(
 
 def gain(history: History, chain: Sequence[Experiment], seen: Noise) -> Gain | None:
     """Baseline to incumbent; None unless something was kept and both were measured."""
-    if len(chain) < 2:  # noqa: PLR2004  the baseline alone
+    if len(chain) < 2:
         return None
     metric, sign = history.study.objective.metric, history.study.objective.better.sign
     start, end = estimated(chain[0], metric), estimated(chain[-1], metric)
@@ -129,7 +130,7 @@ def discoveries(
     """
     metric, sign = history.study.objective.metric, history.study.objective.better.sign
     found = []
-    for before, kept in zip(chain, chain[1:], strict=False):
+    for before, kept in pairwise(chain):
         start, end = estimated(before, metric), estimated(kept, metric)
         effect, low, high = difference(start, end, sign, seen)
         share = None
@@ -153,7 +154,7 @@ def discoveries(
                 lines_removed=kept.claim.lines_removed,
             )
         )
-    return sorted(found, key=lambda d: (-(d.effect if d.effect is not None else -math.inf)))
+    return sorted(found, key=lambda d: -(d.effect if d.effect is not None else -math.inf))
 
 
 def chance_keeps(history: History, seen: Noise) -> float | None:
@@ -179,7 +180,7 @@ def drift(history: History) -> Drift | None:
     df, times = -1, []
     for experiment in history.settled():
         runs, screened = fair_runs(experiment.runs, metric)
-        if screened or len(runs) < 2:  # noqa: PLR2004  one run has no spread
+        if screened or len(runs) < 2:
             continue
         hours = [(r.started_at - history.started.at) / 3600.0 for r in runs]
         values = [sign * r.metrics[metric] for r in runs]

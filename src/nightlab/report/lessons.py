@@ -15,6 +15,7 @@ from nightlab.stats import Pool, t_quantile
 
 _NAMED = 6  # experiments named beside a count
 _NEAR = -0.5  # standard errors: a discard above this was no clear loss
+_FEW = 2  # runs: with more, "no better" is an answer
 _SURE = 0.9
 _DIGITS = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
@@ -109,7 +110,10 @@ def losses(history: History, most: int = 5) -> list[Attempt]:
 
 
 def near_misses(history: History, most: int = 8) -> list[Attempt]:
-    """Inconclusive ones, and discards that were no clear loss; the likeliest gain first."""
+    """Inconclusive ones, and discards that few runs showed to be no clear loss.
+
+    The likeliest gain stands first.
+    """
     metric = history.study.objective.metric
     found = []
     for experiment in tried(history):
@@ -123,6 +127,7 @@ def near_misses(history: History, most: int = 8) -> list[Attempt]:
             and decision.rule != "guard"
             and z is not None
             and z > _NEAR
+            and decision.evidence.n_candidate <= _FEW
         ):
             found.append((z, experiment))
     found.sort(key=lambda pair: (pair[1].verdict is Verdict.DISCARD, -pair[0], pair[1].number))

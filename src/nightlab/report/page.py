@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
+from urllib.parse import quote
 
 from nightlab.report import summary
 from nightlab.report.schema import Attempt, Discovery, Facts, Tally
@@ -14,6 +15,7 @@ from nightlab.report.words import NOTHING, code, count, duration, escape, number
 
 _TOP = 12  # lines of a table that a person reads
 _REASON = 160
+_CLEAR = {True: "beyond noise", False: "within noise", None: "noise unknown"}
 
 
 def page(f: Facts, *, plot: str | None = None) -> str:
@@ -40,9 +42,8 @@ def _happened(f: Facts) -> str:
 def _picture(f: Facts, plot: str | None) -> Iterator[str]:
     if plot is None:
         return
-    address = plot.replace("\\", "/").replace("<", "%3C").replace(">", "%3E")
-    address = "".join(c if c.isprintable() else "%20" for c in address)
-    yield f"![Progress of {escape(f.metric)} over the experiments](<{address}>)"
+    address = quote(plot, safe="/:", errors="surrogateescape")
+    yield f"![Progress of {escape(f.metric)} over the experiments]({address})"
 
 
 # --- what worked ------------------------------------------------------------------------------
@@ -56,7 +57,14 @@ def _discoveries(f: Facts) -> Iterator[str]:
     sigma = f.noise.sigma
     shown = f.discoveries[:_TOP]
     yield _table(
-        ("exp", "change", f"effect on {escape(f.metric)}", f"{_level(f)} interval", "runs", "commit"),
+        (
+            "exp",
+            "change",
+            f"effect on {escape(f.metric)}",
+            f"{_level(f)} interval",
+            "runs",
+            "commit",
+        ),
         "rlrrrl",
         (
             (
@@ -78,7 +86,7 @@ def _discoveries(f: Facts) -> Iterator[str]:
         after += f" {len(f.discoveries) - len(shown)} smaller ones are in the appendix."
     yield after
     more = []
-    if f.top_share is not None and len(f.discoveries) > 3:  # noqa: PLR2004
+    if f.top_share is not None and len(f.discoveries) > 3:
         if f.top_share <= 1:
             more.append(f"The top three carry {percent(f.top_share)} of the gain.")
         else:
@@ -97,7 +105,7 @@ def _change(d: Discovery) -> str:
 def _chance(f: Facts) -> str:
     if f.chance_keeps is None or f.chance_keeps == 0.0:
         return ""
-    looked = sum((f.totals.keep, f.totals.discard, f.totals.inconclusive)) - 1
+    looked = summary.kept(f) + f.totals.discard + f.totals.inconclusive
     return (
         f" For scale: a loop that keeps whatever beats the recorded number would have kept about "
         f"{f.chance_keeps:.1f} of {count(looked, 'change')} that do nothing."
@@ -197,7 +205,7 @@ def _costs(f: Facts) -> Iterator[str]:
                     number(t.baseline, t.sigma),
                     number(t.incumbent, t.sigma),
                     "none" if t.baseline == t.incumbent else _plus(percent(t.relative)),
-                    {True: "", False: "within noise", None: "noise unknown"}[t.clear],
+                    "" if t.baseline == t.incumbent else _CLEAR[t.clear],
                 )
                 for t in f.trade_offs[: 2 * _TOP]
             ),
@@ -210,7 +218,7 @@ def _steps(f: Facts) -> Iterator[str]:
         yield "Nothing stands out: let it run on."
         return
     yield "\n".join(
-        f"{n}. {escape(s.do, 300)}: {escape(s.why, 300)}."
+        f"{n}. **{escape(s.do, 300)}**: {escape(s.why, 300)}."
         + (f" {code(s.command)}" if s.command else "")
         for n, s in enumerate(f.steps, 1)
     )

@@ -17,7 +17,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
     """Base: immutable, every field always present in its JSON."""
 
 
-class Ending(Fact):
+class Ending(Fact, frozen=True):
     """``state`` is running, finished or stopped; ``reason`` as SessionEnded has it.
 
     ``reason`` is null while the study runs, or when the lab ended without a word.
@@ -29,7 +29,7 @@ class Ending(Fact):
     paused: str | None
 
 
-class Totals(Fact):
+class Totals(Fact, frozen=True):
     """How much was done. ``wall_s`` is from the first event to the last (or to now)."""
 
     experiments: int
@@ -46,7 +46,7 @@ class Totals(Fact):
     sessions: int
 
 
-class Noise(Fact):
+class Noise(Fact, frozen=True):
     """Of one run, pooled over all code that ran more than once; ``sigma`` null while unknown."""
 
     sigma: float | None
@@ -54,7 +54,7 @@ class Noise(Fact):
     deterministic: bool
 
 
-class Estimate(Fact):
+class Estimate(Fact, frozen=True):
     """One experiment's objective: the mean of the ``n`` runs that did not select it.
 
     ``screened`` is true where only the selecting run exists, so that the mean flatters.
@@ -70,7 +70,7 @@ class Estimate(Fact):
     screened: bool
 
 
-class Gain(Fact):
+class Gain(Fact, frozen=True):
     """Baseline to incumbent. Provisional: the runs that confirmed a keep also allowed it.
 
     ``fresh`` is false where a side has only runs that selected it. ``relative`` is the gain
@@ -85,7 +85,7 @@ class Gain(Fact):
     fresh: bool
 
 
-class Naive(Fact):
+class Naive(Fact, frozen=True):
     """The luckiest single run against the baseline's first: what a plain loop would claim."""
 
     experiment: int
@@ -94,7 +94,7 @@ class Naive(Fact):
     gain: float
 
 
-class Discovery(Fact):
+class Discovery(Fact, frozen=True):
     """A kept change against the incumbent that it replaced; ``share`` of the whole gain."""
 
     experiment: int
@@ -113,7 +113,7 @@ class Discovery(Fact):
     lines_removed: int
 
 
-class Tally(Fact):
+class Tally(Fact, frozen=True):
     """Experiments under one heading. ``alone`` counts those that changed nothing else.
 
     ``median`` is that of the effects the judge measured, ``largest`` the greatest of them.
@@ -130,7 +130,7 @@ class Tally(Fact):
     largest: float | None
 
 
-class Attempt(Fact):
+class Attempt(Fact, frozen=True):
     """An experiment worth naming, with the judge's own numbers and sentence."""
 
     experiment: int
@@ -143,7 +143,7 @@ class Attempt(Fact):
     reason: str
 
 
-class Crashes(Fact):
+class Crashes(Fact, frozen=True):
     """Experiments that failed in the same way; ``experiments`` names the first few."""
 
     outcome: str
@@ -152,7 +152,7 @@ class Crashes(Fact):
     experiments: tuple[int, ...]
 
 
-class GuardFacts(Fact):
+class GuardFacts(Fact, frozen=True):
     """A guard, and the experiments it forbade to keep."""
 
     metric: str
@@ -161,7 +161,7 @@ class GuardFacts(Fact):
     experiments: tuple[int, ...]
 
 
-class TradeOff(Fact):
+class TradeOff(Fact, frozen=True):
     """Another metric, baseline to incumbent; ``clear`` when noise explains it with < 10 %."""
 
     metric: str
@@ -172,7 +172,7 @@ class TradeOff(Fact):
     sigma: float | None
 
 
-class Drift(Fact):
+class Drift(Fact, frozen=True):
     """How re-runs of the same code moved with time: positive is better. ``t`` on ``df``."""
 
     per_hour: float
@@ -182,7 +182,7 @@ class Drift(Fact):
     significant: bool
 
 
-class Step(Fact):
+class Step(Fact, frozen=True):
     """One recommendation: ``why`` from the facts, ``do``, and a command where there is one."""
 
     kind: str
@@ -191,7 +191,7 @@ class Step(Fact):
     command: str | None = None
 
 
-class Row(Fact):
+class Row(Fact, frozen=True):
     """One experiment in the appendix."""
 
     experiment: int
@@ -203,7 +203,7 @@ class Row(Fact):
     reason: str
 
 
-class Setting(Fact):
+class Setting(Fact, frozen=True):
     """What somebody needs to do it again."""
 
     command: str
@@ -223,7 +223,7 @@ class Setting(Fact):
     machine: dict[str, str]
 
 
-class Facts(Fact):
+class Facts(Fact, frozen=True):
     """The whole debrief."""
 
     tag: str

@@ -37,7 +37,7 @@ def claim(f: Facts) -> str:
 
 
 def gained(f: Facts) -> str:
-    """ "a gain of 0.022 (2.2 %), 90 % interval 0.015 to 0.029; provisional …"."""
+    """Such as "a gain of 0.022 (2.2 %), 90 % interval 0.015 to 0.029; provisional …"."""
     whole = f.gain
     if whole is None:
         return "no gain"
@@ -59,7 +59,7 @@ def _bounds(whole: Gain, f: Facts) -> str:
     return (
         f"{whole.level * 100:.0f} % interval {number(low, sigma)} to {number(high, sigma)} "
         f"from the noise of {count(f.noise.df + 1, 'run')}"
-        if f.noise.df < 4  # noqa: PLR2004  worth saying while the interval hangs on so little
+        if f.noise.df < 4
         else f"{whole.level * 100:.0f} % interval {number(low, sigma)} to {number(high, sigma)}"
     )
 
@@ -74,7 +74,7 @@ def _standing(whole: Gain) -> str:
 
 def naive(f: Facts) -> str | None:
     """The luckiest run's claim, beside the honest one; None where there is none to mention."""
-    if f.naive is None or f.noise.deterministic or f.totals.experiments < 2:  # noqa: PLR2004
+    if f.naive is None or f.noise.deterministic or f.totals.experiments < 2:
         return None
     if f.naive.gain <= 0:
         return "Naively, from the luckiest single run, there would be no gain to claim either."
@@ -87,25 +87,37 @@ def naive(f: Facts) -> str | None:
 
 
 def effort(f: Facts) -> str:
-    """Experiments by verdict, runs, device time, nights."""
+    """Changes by verdict, runs, device time, sessions."""
     t = f.totals
+    changes = changed(f)
     verdicts = [
         f"{n:,} {word}"
         for n, word in (
-            (t.keep, "kept, the baseline among them" if t.keep else "kept"),
+            (kept(f), "kept"),
             (t.discard, "discarded"),
             (t.inconclusive, "inconclusive"),
-            (t.crash, "crashed"),
+            (changes - kept(f) - t.discard - t.inconclusive, "crashed"),
             (t.open, "still open"),
         )
         if n
     ]
-    inside = f" ({'; '.join(verdicts)})" if verdicts else ""
+    inside = f" ({', '.join(verdicts)})" if verdicts else ""
     nights = f" in {t.sessions} sessions" if t.sessions > 1 else ""
     return (
-        f"{count(t.experiments + t.open, 'experiment')}{inside} took {count(t.runs, 'run')} and "
+        f"{count(t.experiments + t.open, 'experiment')}, the baseline and "
+        f"{count(changes, 'change')}{inside}, took {count(t.runs, 'run')} and "
         f"{duration(t.device_s)} of device time over {duration(t.wall_s)}{nights}."
     )
+
+
+def changed(f: Facts) -> int:
+    """Settled experiments after the baseline."""
+    return max(0, f.totals.experiments - 1)
+
+
+def kept(f: Facts) -> int:
+    """Kept experiments after the baseline."""
+    return len(f.discoveries)
 
 
 def ended(f: Facts) -> str:
@@ -142,9 +154,8 @@ def lines(f: Facts) -> tuple[str, str, str]:
         first += "provisional"
     else:
         first += claim(f)
-    kept = max(0, t.keep - 1)
     second = (
-        f"{count(t.experiments, 'experiment')}: {kept} kept, {t.discard} discarded, "
+        f"{count(t.experiments, 'experiment')}: {kept(f)} kept, {t.discard} discarded, "
         f"{t.inconclusive} inconclusive, {t.crash} crashed; {count(t.runs, 'run')}, "
         f"{duration(t.device_s)} of device time"
     )

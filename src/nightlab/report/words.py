@@ -39,13 +39,13 @@ def percent(share: float | None) -> str:
     if share is None or not math.isfinite(share):
         return NOTHING
     value = share * 100.0
-    return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.2g} %"  # noqa: PLR2004
+    return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.2g} %"
 
 
 def duration(seconds: float) -> str:
-    """"45 s", "3.2 min", "12.3 h", "2.1 days"."""
+    """Such as "45 s", "3.2 min", "12.3 h", "2.1 days"."""
     if seconds < _MINUTE_S:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"  # noqa: PLR2004
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     if seconds < _HOUR_S:
         return f"{seconds / _MINUTE_S:.1f} min"
     if seconds < 2 * _DAY_S:
@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
 
 
 def count(n: int, one: str, many: str = "") -> str:
-    """ "1 run", "3 runs"."""
+    """Such as "1 run", "3 runs"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
@@ -79,7 +79,7 @@ def escape(text: str, most: int = 200) -> str:
 
 def code(text: str) -> str:
     """A command or a name between backticks that it cannot close."""
-    line = clean(text, 300).replace("|", "\\|")
+    line = clean(text, 300)
     ticks = "`"
     while ticks in line:
         ticks += "`"

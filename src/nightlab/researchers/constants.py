@@ -139,12 +139,13 @@ def _tunable(
     # A file that reads none of its own constants is there for others to import.
     settings = not any(_bare(x.name) in source.used for x in source.literals)
     for x in source.literals:
-        asked = not x.dead and (x.name in wanted or f"{x.name}@{source.path}" in wanted)
-        if counts[x.name] > 1 or (x.words is None and not asked and (x.dead or x.quiet)):
+        asked = x.name in wanted or f"{x.name}@{source.path}" in wanted
+        dead = x.dead or counts[x.name] > 1
+        if x.words is None and (dead or (x.quiet and not asked)):
             continue
         space = guess = _among(x) if x.choices else infer(x.name, x.value, strings)
         if x.words is not None:
-            space = _as_declared(source.path, x, guess)
+            space = _as_declared(source.path, x, guess, dead=dead)
         elif not is_knob(x.name) or not (settings or source.reads_all or _bare(x.name) in used):
             space = None
         if asked:
@@ -177,12 +178,12 @@ def _among(x: Literal) -> Space | None:
     return Space(Scale.CHOICE, options=options, fixed_bounds=True)
 
 
-def _as_declared(path: str, x: Literal, guess: Space | None) -> Space | None:
+def _as_declared(path: str, x: Literal, guess: Space | None, *, dead: bool) -> Space | None:
     try:
         space = declared(x.words or "", x.value, guess)
     except ValueError as error:
         raise _misplaced(path, x.words_line, f"{x.name}: {error}") from None
-    if space is not None and x.dead:
+    if space is not None and dead:
         why = f"{x.name} is assigned more than once, or every call passes another value"
         raise _misplaced(path, x.words_line, why)
     return space

@@ -10,7 +10,7 @@ With a dozen constants and thirty experiments there is no time to sample the who
 
 Everything is computed anew for each proposal from the observations, in a bounded window and
 in the constants' own scales, so a resumed study, a moved incumbent, and constants that
-appeared or vanished are all the same case. See ``bench/researcher.py`` for what it wins.
+appeared or vanished are all the same case.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class OptunaResearcher:
         )
 
     def _roomy(self, constant: Constant) -> Space:
-        """The constant's space, wide enough for where it has been (never beyond a person's bounds)."""
+        """The constant's space, wide enough for where it has been; a person's bounds stay."""
         space = constant.space
         if space.fixed_bounds or space.scale is Scale.CHOICE:
             return space
@@ -146,14 +146,16 @@ class OptunaResearcher:
 
     def _cover(self, now: _Situation) -> _Idea:
         """Move the constants, and to the sides of the incumbent, that were looked at least."""
-        points = [o.values for o in self._memory.observations] + list(self._memory.pending)
+        # A crash tells more than a look: it weighs as three, and the other side comes first.
+        points = [(o.values, 1 if o.value is not None else 3) for o in self._memory.observations]
+        points += [(p, 1) for p in self._memory.pending]
         sides: list[tuple[float, str, int]] = []
         for name, space in now.spaces.items():
             here = space.place(now.values[name])
-            been = [space.place(p[name]) for p in points if _fits(p, name, space)]
+            been = [(space.place(p[name]), w) for p, w in points if _fits(p, name, space)]
             for side in (-1, 1):
                 if 0.0 < here + side * _ROOM < 1.0 or space.scale is Scale.CHOICE:
-                    looks = sum((place - here) * side > 0 for place in been)
+                    looks = sum(w for place, w in been if (place - here) * side > 0)
                     sides.append((looks + 0.9 * now.random.random(), name, side))
         places: dict[str, float] = {}
         for _, name, side in sorted(sides):
@@ -250,6 +252,6 @@ def _constants(context: Context) -> tuple[Constant, ...]:
         raise Exhausted(
             f"there is no constant to tune in {', '.join(context.files) or 'the files in scope'}",
             skipped or "it finds ALL_CAPS literals, dataclass fields and argparse defaults",
-            "write a constant such as LR = 0.1 at the top of the file, or choose another researcher",
+            "write a constant such as LR = 0.1 at the top of the file",
         )
     return found.constants

@@ -3,7 +3,8 @@
 A step is a Proposal, a callable that makes one from the context, an exception to raise, or
 a table as it stands in a script file::
 
-    {"description": "raise LR", "replace": [{"path": "train.py", "old": "LR = 0.1", "new": "LR = 0.3"}]}
+    {"description": "raise LR",
+     "replace": [{"path": "train.py", "old": "LR = 0.1", "new": "LR = 0.3"}]}
     {"description": "rewrite", "path": "train.py", "text": "…"}
     {"raise": "the model is overloaded"}
 

@@ -20,15 +20,15 @@ from nightlab.sandboxes import Cell, Launch
 # What a training script needs of the person's environment. PYTHONPATH is not among it: set in
 # the person's checkout, it would let a run import modules from there instead of from the
 # experiment's own tree, and measure code that was not changed. Who needs it passes it by name.
-_NAMES = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR VIRTUAL_ENV CONDA_PREFIX "
-    "LD_LIBRARY_PATH DYLD_LIBRARY_PATH XDG_CACHE_HOME HF_HOME HF_HUB_OFFLINE TORCH_HOME "
-    "UV_CACHE_DIR UV_PROJECT_ENVIRONMENT UV_PYTHON_INSTALL_DIR".split()
+_ALLOWED = re.compile(
+    r"""PATH | HOME | USER | LOGNAME | SHELL | LANG | LANGUAGE | TZ | TMPDIR
+    | VIRTUAL_ENV | CONDA_PREFIX | LD_LIBRARY_PATH | DYLD_LIBRARY_PATH
+    | XDG_CACHE_HOME | HF_HOME | HF_HUB_OFFLINE | TORCH_HOME
+    | UV_CACHE_DIR | UV_PROJECT_ENVIRONMENT | UV_PYTHON_INSTALL_DIR
+    | (LC | CUDA | NVIDIA | NCCL | HIP | ROCR | HSA | OMP | MKL | OPENBLAS | KMP | NUMEXPR
+       | VECLIB | TORCH | PYTORCH | TORCHINDUCTOR | TRITON | XLA | JAX | TF)_.*""",
+    re.VERBOSE,
 )
-_PREFIXES = (
-    "LC_ CUDA_ NVIDIA_ NCCL_ HIP_ ROCR_ HSA_ OMP_ MKL_ OPENBLAS_ KMP_ NUMEXPR_ VECLIB_ "
-    "TORCH_ PYTORCH_ TORCHINDUCTOR_ TRITON_ XLA_ JAX_ TF_"
-).split()
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE|SESSION", re.IGNORECASE)
 _FIXED = {"TERM": "dumb", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 
@@ -38,7 +38,7 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environment.items()
-        if (name in _NAMES or name.startswith(tuple(_PREFIXES))) and not _SECRET.search(name)
+        if _ALLOWED.fullmatch(name) and not _SECRET.search(name)
     }
     kept.setdefault("PATH", os.defpath)
     return kept | _FIXED

@@ -100,7 +100,7 @@ def runs_the_command_in_its_folder(sandbox: Sandbox, folder: Path) -> None:
     _cell(folder, "").tree.joinpath("here").write_text("found\n")
     launch, finished, text = _run(sandbox, folder, "cat here; exit 3")
     _expect(text == "found\n", f"the tree's file read as {text!r}")
-    _expect(finished.exit_code == 3, f"exit 3 came as {finished}")  # noqa: PLR2004
+    _expect(finished.exit_code == 3, f"exit 3 came as {finished}")
     _expect(sandbox.broke(launch, finished) is None, "a crash was taken for a broken sandbox")
 
 
@@ -152,7 +152,7 @@ def starts_an_order(executor: Executor, sandbox: Sandbox, folder: Path) -> None:
     """An order runs on its slot, with the slot's environment, to its own end."""
     job = _order(executor, sandbox, folder, 'echo "on $NIGHTLAB_CONTRACT_SLOT"; exit 4')
     finished = _wait(job)
-    _expect(finished.exit_code == 4, f"exit 4 came as {finished}")  # noqa: PLR2004
+    _expect(finished.exit_code == 4, f"exit 4 came as {finished}")
     _expect(job.tail() == ["on zero"], f"the tail is {job.tail()}")
     _expect(job.elapsed_s() == finished.duration_s, "elapsed is not the duration after the end")
     _expect(_wait(job) == finished, "a second poll says something else")
@@ -163,7 +163,7 @@ def polls_without_waiting_for_the_end(executor: Executor, sandbox: Sandbox, fold
     job = _order(executor, sandbox, folder, "echo one; sleep 0.6; echo two")
     began = time.monotonic()
     _expect(job.poll(0.1) is None, "a run of 0.6 s was done in 0.1 s")
-    _expect(time.monotonic() - began < 0.5, "poll(0.1) took longer than 0.5 s")  # noqa: PLR2004
+    _expect(time.monotonic() - began < 0.5, "poll(0.1) took longer than 0.5 s")
     _wait(job)
     _expect(job.tail(1) == ["two"], f"the tail is {job.tail(1)}")
 

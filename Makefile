@@ -1,0 +1,41 @@
+# The two commands of a fresh machine: `make demo` and `make test`. Both set up by themselves;
+# setting up again costs nothing (a stamp file remembers pyproject.toml).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: help setup demo test test-all lint bench bench-judge clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(STAMP)  ## a virtual environment with nightlab and its tools
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "nightlab needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+demo: $(STAMP)  ## the main job, for real, in about three minutes
+	$(BIN)/nightlab demo $(DEMO)
+
+test: $(STAMP) lint  ## types, style, and the whole test suite
+	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
+
+lint: $(STAMP)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy --no-error-summary
+
+bench: $(STAMP)  ## overhead per experiment beside a bare shell loop
+	$(BIN)/python -m bench.overhead $(BENCH)
+
+bench-judge: $(STAMP)  ## every decision rule in every world
+	$(BIN)/python -m bench.judge $(BENCH)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis nightlab-demo

@@ -1,0 +1,156 @@
+"""One simulated night: the loop of an engine, with the real judge and simulated runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.judge.worlds import Machine, World
+from nightlab.judge import Case, Judge, Noise, estimate
+from nightlab.model import Action, Arm, Better, Decision, Objective, Outcome, Purpose, Run, Want
+from nightlab.stats import Pool
+
+OBJECTIVE = Objective(metric="loss", better=Better.LOWER)
+_ORIGIN = 3.0  # where the baseline's loss is; nothing may depend on it
+
+Measure = Callable[[float, int], float]  # (true gain in sigma, seed) -> measured gain
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A provisional keep: its true effect, and its decision."""
+
+    number: int
+    effect: float
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a night came to, in sigma. ``claimed`` is what its own numbers say was gained."""
+
+    gain: float
+    claimed: float
+    kept: tuple[Kept, ...]
+    decisions: tuple[tuple[int, Decision], ...]
+    ideas: int
+    runs: int
+
+    @property
+    def false(self) -> int:
+        """Provisional keeps that do not help."""
+        return sum(kept.effect <= 0.0 for kept in self.kept)
+
+
+class _Lab:
+    """The bookkeeping that the engine and History do in the product."""
+
+    def __init__(self, judge: Judge, measure: Measure, runs: int) -> None:
+        self.judge, self.measure, self.left = judge, measure, runs
+        self.noise = Pool()
+        self.true = 0.0  # gain of the incumbent
+        self.baseline: tuple[Run, ...] = ()
+        self.incumbent: tuple[Run, ...] = ()
+        self.since_refresh = 0
+        self.count = 0
+
+    def run(self, want: Want, number: int, gain: float, purpose: Purpose) -> Run:
+        self.left -= 1
+        self.count += 1
+        value = _ORIGIN - self.measure(gain, want.seed)
+        experiment = number if want.arm is Arm.CANDIDATE else self.incumbent[0].experiment
+        self.noise.add(experiment, value, number)
+        return Run(
+            id=self.count,
+            experiment=experiment,
+            occasion=number,
+            purpose=purpose,
+            commit="",
+            seed=want.seed,
+            device="",
+            outcome=Outcome.OK,
+            metrics={"loss": value},
+        )
+
+    def case(self, number: int, candidate: tuple[Run, ...]) -> Case:
+        noise = self.noise
+        return Case(
+            number=number,
+            objective=OBJECTIVE,
+            candidate=candidate,
+            incumbent=self.incumbent,
+            baseline=self.baseline if number > 1 else candidate,
+            noise=Noise(sigma=noise.sigma, df=noise.df, drift=noise.drift),
+            since_refresh=self.since_refresh,
+        )
+
+    def experiment(self, number: int, effect: float) -> tuple[Decision | None, tuple[Run, ...]]:
+        """Judge one experiment to its end; None when the night ended first."""
+        candidate: tuple[Run, ...] = ()
+        while True:
+            decision = self.judge.decide(self.case(number, candidate))
+            if decision.action is not Action.REPEAT:
+                return decision, candidate
+            for want in decision.wants:
+                if self.left <= 0:
+                    return None, candidate
+                if want.arm is Arm.INCUMBENT:
+                    again = self.run(want, number, self.true, Purpose.INCUMBENT)
+                    self.incumbent = (*self.incumbent, again)
+                    self.since_refresh = 0
+                    continue
+                purpose = Purpose.CONFIRM if candidate else Purpose.SCREEN
+                if number == 1:
+                    purpose = Purpose.BASELINE
+                run = self.run(want, number, self.true + effect, purpose)
+                candidate = (*candidate, run)
+
+
+def play(
+    judge: Judge,
+    idea: Callable[[float], float | None],
+    measure: Measure,
+    runs: int,
+) -> Night:
+    """A night of ``runs`` runs. ``idea(gain so far)`` gives the next idea's true effect, or None."""
+    lab = _Lab(judge, measure, runs)
+    _, lab.baseline = lab.experiment(1, 0.0)
+    lab.incumbent = lab.baseline
+    kept: list[Kept] = []
+    decisions: list[tuple[int, Decision]] = []
+    number = 1
+    while lab.left > 0:
+        number += 1
+        effect = idea(lab.true)
+        if effect is None:  # a crash costs its run and tells nothing
+            lab.left -= 1
+            continue
+        decision, candidate = lab.experiment(number, effect)
+        if decision is None:
+            break
+        decisions.append((number, decision))
+        lab.since_refresh += 1
+        if decision.action is Action.KEEP:
+            kept.append(Kept(number, effect, decision))
+            lab.true += effect
+            lab.incumbent = candidate
+            lab.since_refresh = 0
+    claimed = 0.0
+    if kept:
+        before = estimate(lab.baseline, "loss")
+        after = estimate(lab.incumbent, "loss")
+        claimed = (before or 0.0) - (after or 0.0)
+    return Night(lab.true, claimed, tuple(kept), tuple(decisions), number - 1, lab.count)
+
+
+def simulated(judge: Judge, world: World, seed: int, series: tuple[float, ...] = ()) -> Night:
+    """A night in a parametric world; the same seed gives every judge the same luck's source."""
+    ideas, noise = random.Random(f"ideas {seed}"), random.Random(f"noise {seed}")
+    machine = Machine(world, noise, series)
+    return play(
+        judge,
+        lambda gained: world.idea(ideas, gained),
+        lambda gain, run_seed: gain + machine(run_seed),
+        world.runs,
+    )

@@ -1,0 +1,224 @@
+"""What ``nightlab doctor`` looks at: each check is an answer, and where it is bad a cure."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from nightlab import config, devices, git, journal, process, project, sandboxes, scope
+from nightlab.config import Paths, Settings
+from nightlab.errors import NightlabError
+from nightlab.git import Repo
+from nightlab.history import fold
+
+_LEAST_FREE_BYTES = 200 * 1024**2
+_OLDEST_GIT = (2, 17)
+_SHELL_WORDS = (
+    "cd",
+    "exec",
+    ".",
+    "source",
+    "export",
+    "set",
+    "ulimit",
+    "if",
+    "for",
+    "while",
+    "{",
+    "(",
+)
+
+
+class State(StrEnum):
+    """``bad`` would stop a run; ``warn`` is worth a look."""
+
+    OK = "ok"
+    WARN = "warn"
+    BAD = "bad"
+
+
+_MARKS = {State.OK: "✓", State.WARN: "!", State.BAD: "✗"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at; ``cure`` is what to do, empty where it is well."""
+
+    name: str
+    state: State
+    text: str
+    cure: str = ""
+
+    def lines(self) -> list[str]:
+        said = [f"{_MARKS[self.state]} {self.name:<11} {' '.join(self.text.split())}"]
+        return [*said, f"  {'':<11} try: {self.cure}"] if self.cure else said
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "state": self.state, "text": self.text, "cure": self.cure}
+
+
+def examine(folder: Path) -> list[Check]:
+    """Everything, in the order in which a night needs it. Never raises for what it finds."""
+    root = config.find_root(folder)
+    repo, found = _repository(root or folder)
+    settings, configured = _configuration(root, folder)
+    checks = [_git(), found, _python(), configured]
+    if settings is not None and root is not None:
+        checks += _project(root, settings, repo)
+    checks += [*_sandboxes(settings), _disk(root or folder), _devices()]
+    if root is not None:
+        checks += _studies(Paths(root))
+    return checks
+
+
+def _of(name: str, error: NightlabError, state: State = State.BAD) -> Check:
+    text = f"{error.what}: {error.why}" if error.why else error.what
+    return Check(name, state, text, error.hint)
+
+
+def _git() -> Check:
+    try:
+        said = process.call(("git", "--version")).stdout.decode("utf-8", "replace").strip()
+    except NightlabError as error:
+        return Check("git", State.BAD, error.why or error.what, "install git 2.17 or newer")
+    numbers = tuple(map(int, re.findall(r"\d+", said)[:2]))
+    if numbers < _OLDEST_GIT:
+        return Check("git", State.BAD, f"{said} is too old", "install git 2.17 or newer")
+    return Check("git", State.OK, said)
+
+
+def _repository(folder: Path) -> tuple[Repo | None, Check]:
+    try:
+        repo = git.discover(folder)
+        head = repo.head()
+    except NightlabError as error:
+        return None, _of("repository", error)
+    changed = len(repo.uncommitted())
+    dirty = f"; {changed} uncommitted, which no run sees" if changed else ""
+    return repo, Check("repository", State.OK, f"{repo.top} at {head[:7]}{dirty}")
+
+
+def _python() -> Check:
+    return Check("python", State.OK, f"{platform.python_version()} on {platform.system()}")
+
+
+def _configuration(root: Path | None, folder: Path) -> tuple[Settings | None, Check]:
+    if root is None:
+        text = f"there is no {config.CONFIG_NAME} in {folder} or above"
+        return None, Check("config", State.BAD, text, "nightlab init")
+    try:
+        return config.load(root), Check("config", State.OK, f"{root / config.CONFIG_NAME}")
+    except NightlabError as error:
+        return None, _of("config", error)
+
+
+def _project(root: Path, settings: Settings, repo: Repo | None) -> Iterator[Check]:
+    yield _program(root, settings)
+    if repo is None:
+        return
+    yield _scope(settings, repo)
+    yield _metric(root, settings)
+    for name in settings.data:
+        if not (root / name).exists():
+            text = f"{name} is not there, and [study] data names it"
+            yield Check("data", State.BAD, text, f"restore {name}, or edit nightlab.toml")
+
+
+def _program(root: Path, settings: Settings) -> Check:
+    """Whether the first program of the command line is there, as a run would find it."""
+    name = "command"
+    try:
+        words = shlex.split(settings.command)
+    except ValueError as error:
+        return Check(name, State.BAD, f"{settings.command}: {error}", "mend [study] command")
+    while words and re.fullmatch(r"\w+=.*", words[0], re.DOTALL):
+        words.pop(0)
+    if not words or words[0] in _SHELL_WORDS or "$" in words[0]:
+        return Check(name, State.OK, f"{settings.command} (a shell line: not looked at)")
+    program = words[0]
+    where = root / program if "/" in program else shutil.which(program)
+    if where is None or not Path(where).exists():
+        return Check(name, State.BAD, f"{program} is not found", "install it, or mend the command")
+    return Check(name, State.OK, f"{settings.command}, with {where}")
+
+
+def _scope(settings: Settings, repo: Repo) -> Check:
+    prefix = f"{repo.prefix}/" if repo.prefix else ""
+    inside = [p[len(prefix) :] for p in repo.files(repo.head()) if p.startswith(prefix)]
+    for pattern in settings.edit:
+        if not any(scope.matches(path, [pattern]) for path in inside):
+            text = f"{pattern} is not in the last commit"
+            cure = f"git add {shlex.quote(pattern)} && git commit -m 'start'"
+            return Check("scope", State.BAD, text, cure)
+    return Check("scope", State.OK, f"may change: {', '.join(settings.edit)}")
+
+
+def _metric(root: Path, settings: Settings) -> Check:
+    metric = settings.objective.metric
+    text = f"{metric}, {settings.objective.better.value} is better"
+    found = project.recognise(root, command=settings.command, edit=settings.edit)
+    if metric in found.metrics:
+        return Check("metric", State.OK, f"{text}; the script prints it")
+    cure = f"nothing, if a run prints a line `{metric}: value`; the first run will tell"
+    return Check("metric", State.WARN, f"{text}; not seen in the source", cure)
+
+
+def _sandboxes(settings: Settings | None) -> Iterator[Check]:
+    wanted = settings.sandbox if settings else "auto"
+    works = False
+    for name in sandboxes.SANDBOXES:
+        try:
+            sandbox = sandboxes.open_sandbox(name)
+        except NightlabError as error:
+            state = State.BAD if name == wanted else State.WARN
+            yield _of(f"box {name}", error, state)
+            continue
+        chosen = " (in use)" if name == wanted or (wanted == "auto" and not works) else ""
+        works = True
+        text = f"works{chosen}. Covers: {sandbox.covers}. Leaves open: {sandbox.leaves_open}"
+        yield Check(f"box {name}", State.OK, text)
+    if wanted not in ("auto", *sandboxes.SANDBOXES):
+        known = ", ".join(sandboxes.SANDBOXES)
+        text = f"no sandbox is called {wanted!r}"
+        yield Check("sandbox", State.BAD, text, f"mend [sandbox] use: auto, {known}")
+    elif not works:
+        yield Check("sandbox", State.BAD, "none works on this machine", "see above")
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    text = f"{free / 1024**3:.1f} GiB free"
+    if free < _LEAST_FREE_BYTES:
+        return Check("disk", State.BAD, text, f"free some space: df -h {shlex.quote(str(folder))}")
+    return Check("disk", State.OK, text)
+
+
+def _devices() -> Check:
+    gpus = devices.gpu_list()
+    names = ", ".join(gpu.name for gpu in gpus) or "no GPU"
+    try:
+        slots = ", ".join(slot.name for slot in devices.slots())
+    except NightlabError as error:
+        return _of("devices", error)
+    return Check("devices", State.OK, f"{names}, {devices.cpu_count()} cores; slots: {slots}")
+
+
+def _studies(paths: Paths) -> Iterator[Check]:
+    for tag in paths.tags():
+        name = f"study {tag}"
+        try:
+            history = fold(journal.read(paths.journal(tag)))
+        except NightlabError as error:
+            yield _of(name, error)
+            continue
+        text = f"{len(history.experiments)} experiments, journal sound"
+        if journal.is_locked(paths.lock(tag)):
+            text += f"; held by {journal.describe_holder(paths.lock(tag))}"
+        yield Check(name, State.OK, text)

@@ -1,0 +1,303 @@
+"""Writing nightlab.toml: what was recognised, what was said, what had to be asked."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nightlab import config, project
+from nightlab.cli import base
+from nightlab.errors import ConfigError, UsageError
+from nightlab.model import Better
+from nightlab.process import clean
+from nightlab.project import Found
+from nightlab.researchers import RESEARCHERS
+
+_CURE = 'int(os.environ.get("NIGHTLAB_SEED", 0))'
+_PROGRAM = """\
+# {name}
+
+What this is about, for the researcher that reads it before every proposal. Change it freely.
+
+## The aim
+
+Bring `{metric}` {way}: {metric} is what `{command}` prints, and {better} is better.
+
+## The rules
+
+- Only {edit} may change.
+- One run has {budget}; it is killed at twice that.
+- Shorter code with an equal result is progress too.
+
+## What is known
+
+(What have you tried? What do you suspect? Bugs first: the largest gain is often a mistake.)
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the person said with flags; None or empty where they said nothing."""
+
+    command: str | None = None
+    metric: str | None = None
+    better: Better | None = None
+    edit: tuple[str, ...] = ()
+    budget: str | None = None
+    researcher: str | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What goes into the file."""
+
+    command: str
+    metric: str
+    better: Better
+    edit: tuple[str, ...]
+    budget: str
+    researcher: str
+    data: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What ``init`` did, for a person or a program."""
+
+    root: Path
+    written: tuple[Path, ...]
+    chosen: Chosen
+    found: Found
+
+    def lines(self) -> list[str]:
+        chosen, found = self.chosen, self.found
+        shape = "a project shaped like karpathy/autoresearch" if found.karpathy else "a project"
+        lines = [
+            f"{shape} in {self.root}",
+            f"command    {chosen.command}",
+            f"objective  {chosen.metric}, {chosen.better.value} is better",
+            f"may change {', '.join(chosen.edit)}; everything else is protected",
+            f"budget     {chosen.budget} a run, killed at twice that",
+        ]
+        if chosen.data:
+            lines.append(f"data       {', '.join(chosen.data)} (not in git: linked into each run)")
+        lines += [f"note       {text}" for text in notes(found, chosen)]
+        lines += [f"wrote      {path.name}" for path in self.written]
+        missing = [p for p in chosen.edit if not found.committed and (self.root / p).exists()]
+        if missing:
+            lines.append(f"next       git add {' '.join(missing)} && git commit -m 'start'")
+            lines.append("then       nightlab run")
+        else:
+            lines.append("next       nightlab run      (nightlab doctor checks everything first)")
+        return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        chosen = self.chosen
+        return {
+            "root": str(self.root),
+            "written": [str(path) for path in self.written],
+            "karpathy": self.found.karpathy,
+            "command": chosen.command,
+            "metric": chosen.metric,
+            "better": chosen.better.value,
+            "edit": list(chosen.edit),
+            "budget": chosen.budget,
+            "data": list(chosen.data),
+            "researcher": chosen.researcher,
+            "notes": notes(self.found, chosen),
+            "next": "nightlab run",
+        }
+
+
+def notes(found: Found, chosen: Chosen) -> list[str]:
+    """What a person should know, a sentence each."""
+    told = []
+    for seed in found.seeds[:1]:
+        more = f" (and {len(found.seeds) - 1} more)" if len(found.seeds) > 1 else ""
+        told.append(
+            f"{seed.file}:{seed.line} fixes its own seed, {seed.call}{more}: nightlab's seeds do "
+            f"not reach it, so its runs look less noisy than they are; seed it with {_CURE}"
+        )
+    if not found.reads_budget:
+        told.append(
+            "the script does not read TIME_BUDGET: a run ends when it ends, at the latest "
+            f"killed at twice {chosen.budget}"
+        )
+    if found.metrics and chosen.metric not in found.metrics:
+        told.append(
+            f"{chosen.metric} was not seen in the source; it must be printed as a line "
+            f"`{chosen.metric}: value`"
+        )
+    return told
+
+
+def initialise(root: Path, wanted: Wanted, *, force: bool, ask: bool) -> Done:
+    """Recognise, ask where needed and allowed, write. Raises UsageError, ConfigError, GitError."""
+    path = root / config.CONFIG_NAME
+    if path.exists() and not force:
+        raise UsageError(
+            f"{path} exists already",
+            "init does not overwrite what you may have changed",
+            "nightlab run, or to replace it: nightlab init --force",
+        )
+    if wanted.researcher is not None and wanted.researcher not in RESEARCHERS:
+        raise ConfigError(
+            f"no researcher is called {wanted.researcher!r}",
+            f"nightlab knows {', '.join(RESEARCHERS)}",
+            "nightlab init --researcher optuna",
+        )
+    found = _recognise(root, wanted)
+    if wanted.command is None and found.command is None:
+        wanted = replace(wanted, command=_need_command(root, found, ask=ask))
+        found = _recognise(root, wanted)
+    chosen = _choose(root, wanted, found, ask=ask)
+    text = render(chosen, found)
+    config.parse(tomllib.loads(text))  # what is written can be read
+    path.write_text(text, encoding="utf-8")
+    written = [path]
+    program = root / "program.md"
+    if not found.has_program:
+        program.write_text(_program(root, chosen), encoding="utf-8", errors="replace")
+        written.append(program)
+    return Done(root, tuple(written), chosen, found)
+
+
+def _recognise(root: Path, wanted: Wanted) -> Found:
+    return project.recognise(
+        root, command=wanted.command, edit=wanted.edit, metric=wanted.metric or ""
+    )
+
+
+def _choose(root: Path, wanted: Wanted, found: Found, *, ask: bool) -> Chosen:
+    command = wanted.command or found.command or ""
+    if not found.edit:
+        raise UsageError(
+            "which file may change is not clear",
+            f"no script of this project was found in the command {command!r}",
+            f"nightlab init --command {json.dumps(command)} --edit train.py",
+        )
+    for name in wanted.edit:
+        if not any(c in name for c in "*?") and not (root / name).exists():
+            raise UsageError(f"{name} is not there", "--edit names a file that may change", "ls")
+    metric = wanted.metric or found.metric or _need_metric(found, ask=ask)
+    better = wanted.better or project.direction(metric) or _need_direction(metric, ask=ask)
+    return Chosen(
+        command=command,
+        metric=metric,
+        better=better,
+        edit=found.edit,
+        budget=wanted.budget or found.budget,
+        researcher=wanted.researcher or "optuna",
+        data=found.data,
+    )
+
+
+def _need_command(root: Path, found: Found, *, ask: bool) -> str:
+    if ask:
+        shown = f" (for example: python {found.scripts[0]})" if found.scripts else ""
+        return _answer(f"Which command trains and prints the metric?{shown}")
+    why = (
+        f"several scripts could be meant: {', '.join(found.scripts[:6])}"
+        if found.scripts
+        else f"no script in {root} was recognised"
+    )
+    name = found.scripts[0] if found.scripts else "train.py"
+    raise UsageError(
+        "which command to run is not clear", why, f"nightlab init --command 'python {name}'"
+    )
+
+
+def _need_metric(found: Found, *, ask: bool) -> str:
+    seen = ", ".join(found.metrics[:8])
+    if ask:
+        listed = f" It prints: {seen}." if seen else ""
+        return _answer(f"Which metric counts?{listed}")
+    name = found.metrics[0] if found.metrics else "val_loss"
+    raise UsageError(
+        "which metric counts is not clear",
+        f"the script prints {seen}" if seen else "no line `name: value` was found in the source",
+        f"nightlab init --metric {name}",
+    )
+
+
+def _need_direction(metric: str, *, ask: bool) -> Better:
+    if ask:
+        return Better(_answer(f"Is a lower or a higher {metric} better?", ("lower", "higher")))
+    raise UsageError(
+        f"whether a lower or a higher {metric} is better is not clear",
+        "its name does not tell, and nightlab never guesses a direction",
+        f"nightlab init --metric {metric} --better higher",
+    )
+
+
+def _answer(question: str, choices: Sequence[str] = ()) -> str:
+    """Ask until there is an answer. Raises KeyboardInterrupt at the end of the input."""
+    options = f" [{'/'.join(choices)}]" if choices else ""
+    while True:
+        try:
+            given = input(f"{clean(question)}{options} ").strip()
+        except EOFError as error:
+            base.say("")
+            raise KeyboardInterrupt from error
+        if given and (not choices or given in choices):
+            return given
+
+
+def render(chosen: Chosen, found: Found) -> str:
+    """nightlab.toml, small enough to read aloud."""
+    data = (
+        f"data    = {_list(chosen.data)}  # not in git: linked into every run\n"
+        if chosen.data
+        else ""
+    )
+    guard = (
+        '\n# [guards]\n# peak_vram_mb = "<= baseline * 1.2"  # a guard vetoes a keep\n'
+        if "peak_vram_mb" in found.metrics
+        else ""
+    )
+    return (
+        "[study]\n"
+        f"command = {_string(chosen.command)}  # run in a fresh copy of the incumbent's commit\n"
+        f"edit    = {_list(chosen.edit)}  # may change; everything else is protected\n"
+        f"{data}"
+        f"budget  = {_string(chosen.budget)}  # handed over as TIME_BUDGET; killed at twice that\n"
+        "\n[objective]\n"
+        f"metric  = {_string(chosen.metric)}\n"
+        f"better  = {_string(chosen.better.value)}\n"
+        f"{guard}"
+        "\n[researcher]\n"
+        f"use     = {_string(chosen.researcher)}\n"
+    )
+
+
+def _list(values: Sequence[str]) -> str:
+    return "[" + ", ".join(map(_string, values)) + "]"
+
+
+def _string(text: str) -> str:
+    """A TOML basic string. Raises ConfigError for bytes that no TOML file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{clean(text)!r} cannot be written into nightlab.toml",
+            "it is not UTF-8, and TOML is",
+            "rename the file, then: nightlab init",
+        ) from error
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _program(root: Path, chosen: Chosen) -> str:
+    return _PROGRAM.format(
+        name=clean(root.name).replace("\n", " ") or "The study",
+        metric=chosen.metric,
+        way="down" if chosen.better is Better.LOWER else "up",
+        command=chosen.command,
+        better=chosen.better.value,
+        edit=", ".join(f"`{path}`" for path in chosen.edit),
+        budget=chosen.budget,
+    )

@@ -1,0 +1,152 @@
+"""Verbs that read: ``status``, ``show``, ``report``, ``export``. None takes the lock."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nightlab.cli import base
+from nightlab.cli.base import AsJson, Directory, Tag
+
+
+class Format(StrEnum):
+    """What ``export`` writes."""
+
+    TSV = "tsv"
+    JSONL = "jsonl"
+    JSON = "json"
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the application."""
+    app.command(
+        rich_help_panel=base.NIGHT,
+        epilog="[bold]Examples[/bold]\n\n  nightlab status\n\n"
+        "  nightlab status --json | jq .incumbent.mean",
+    )(status)
+    app.command(
+        rich_help_panel=base.MORNING,
+        epilog="[bold]Examples[/bold]\n\n  nightlab show 17          claim, runs, verdict and "
+        "reason\n\n  nightlab show 17 --diff   what it changed; apply with: git apply\n\n"
+        "  nightlab show 17 --log    all that its last run printed\n\n"
+        "  nightlab show 17 --log --run 40",
+    )(show)
+    app.command(
+        rich_help_panel=base.MORNING,
+        epilog="[bold]Examples[/bold]\n\n  nightlab report\n\n"
+        "  nightlab report --out ~/Desktop/night",
+    )(report)
+    app.command(
+        rich_help_panel=base.MORNING,
+        epilog="[bold]Examples[/bold]\n\n  nightlab export --format tsv > night.tsv\n\n"
+        "  nightlab export --format jsonl --out night.jsonl",
+    )(export)
+
+
+def status(directory: Directory = None, tag: Tag = None, as_json: AsJson = False) -> int:
+    """Where the study stands: running or not, incumbent, noise, counts."""
+    from nightlab import views  # noqa: PLC0415  loaded on use
+
+    place = base.place(directory, tag)
+    found = views.status(place.history(), locked=place.locked(), now=time.time())
+    if as_json:
+        base.emit_pretty(found)
+    else:
+        from nightlab.cli import texts  # noqa: PLC0415  loaded on use
+
+        base.say(*texts.status(found))
+    return 0
+
+
+def show(
+    number: Annotated[int, typer.Argument(metavar="N", help="The experiment; 1 is the baseline.")],
+    directory: Directory = None,
+    tag: Tag = None,
+    diff: Annotated[bool, typer.Option("--diff", help="The change, as a patch.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="What its last run printed.")] = False,
+    run: Annotated[
+        int | None,
+        typer.Option("--run", metavar="ID", help="With --log: this run.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """One experiment: what was claimed, run, measured and decided."""
+    from nightlab.cli import showing  # noqa: PLC0415  loaded on use
+
+    showing.check(number, diff=diff, log=log, run=run, as_json=as_json)
+    place = base.place(directory, tag)
+    experiment = showing.find(place, number)
+    if diff:
+        showing.tell_diff(place, experiment)
+    elif log:
+        showing.tell_log(place, experiment, run)
+    elif as_json:
+        base.emit_pretty(showing.as_json(place, experiment))
+    else:
+        base.say(*showing.lines(place, experiment))
+    return 0
+
+
+def report(
+    directory: Directory = None,
+    tag: Tag = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write into DIR. Default: .nightlab/TAG/report.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """The debrief, for a person at breakfast: report.md and the plot of the night."""
+    from nightlab.cli import debrief, session  # noqa: PLC0415  loaded on use
+
+    place = base.place(directory, tag)
+    history = place.history()
+    folder = (out or place.paths.report(place.tag)).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    locked = place.locked()
+    path, plot = session.draw_report(folder, history, locked=locked, now=time.time())
+    if as_json:
+        base.emit({"report": str(path), "plot": str(plot) if plot else None, "tag": place.tag})
+        return 0
+    reason, detail = "it runs still", ""
+    if not locked:
+        ended = history.ended
+        reason, detail = (ended.reason, ended.detail) if ended else ("cut short", "")
+    base.say(*debrief.closing(history, reason, detail), f"report: {path}")
+    if plot:
+        base.say(f"plot:   {plot}")
+    return 0
+
+
+def export(
+    directory: Directory = None,
+    tag: Tag = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TSV,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write to FILE. Default: print.", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Every experiment, for a table or a program."""
+    from nightlab.cli import exporting  # noqa: PLC0415  loaded on use
+
+    place = base.place(directory, tag)
+    pieces = exporting.pieces(place.history(), format_)
+    if out is None:
+        exporting.to_stdout(pieces)
+    else:
+        with out.expanduser().open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(pieces)
+        base.say(f"wrote {out}", stderr=True)
+    return 0

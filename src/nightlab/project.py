@@ -1,0 +1,375 @@
+"""What a folder is about: its script, command, metric, direction, budget, data and seeds.
+
+Everything here is read from the project's own files as text and syntax; nothing of it is run
+or imported. What is not certain is left None for a person to say: nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightlab import git
+from nightlab.model import Better
+
+_USUAL = ("train.py", "main.py", "run.py", "train.sh", "run.sh")
+_NAME = r"[A-Za-z_][A-Za-z0-9_./@-]{0,63}"
+_LEADS = re.compile(rf"(?:.*\n)?\s*(?:METRIC\s+)?({_NAME})\s*[:=]\s*", re.DOTALL)
+_FORMATTED = re.compile(
+    rf"(?:^|\n)\s*(?:METRIC\s+)?({_NAME})\s*[:=]\s*"
+    r"(?:%[-+ #0-9.]*[dfgeE]|\{[^{}]*\})\s*(?=\n|$)"
+)
+_LOWER = frozenset(
+    re.findall(
+        r"\w+",
+        "loss bpb bpc perplexity ppl error err errors rmse mse mae mape nll wer cer fid rank "
+        "regret divergence",
+    )
+)
+_HIGHER = frozenset(
+    re.findall(
+        r"\w+",
+        "acc accuracy f1 auc auroc auprc dice iou miou bleu rouge reward recall precision ndcg mrr "
+        "psnr ssim r2",
+    )
+)
+_SEEDING = re.compile(
+    r"(?:torch(?:\.cuda)?\.manual_seed(?:_all)?|np\.random\.seed|numpy\.random\.seed|random\.seed|"
+    r"np\.random\.default_rng|numpy\.random\.default_rng|tf\.random\.set_seed|"
+    r"jax\.random\.PRNGKey|jax\.random\.key|(?:\w+\.)?seed_everything|(?:\w+\.)?set_seed)"
+)
+_MOST_BYTES = 2_000_000  # of a source file; a longer one is data
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A place where the script fixes its own randomness."""
+
+    file: str
+    line: int
+    call: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was recognised; None or empty where it was not certain.
+
+    ``karpathy``: train.py, prepare.py and program.md lie side by side. ``metrics`` are the
+    names that the scripts print, ``scripts`` what could be run. ``committed``: every file in
+    ``edit`` is in the last commit. ``reads_budget``: TIME_BUDGET is mentioned.
+    """
+
+    karpathy: bool
+    scripts: tuple[str, ...]
+    command: str | None
+    edit: tuple[str, ...]
+    metrics: tuple[str, ...]
+    metric: str | None
+    better: Better | None
+    budget: str
+    data: tuple[str, ...]
+    seeds: tuple[Seed, ...]
+    committed: bool
+    reads_budget: bool
+    has_program: bool
+
+
+def recognise(
+    folder: Path, *, command: str | None = None, edit: tuple[str, ...] = (), metric: str = ""
+) -> Found:
+    """Look at the project in ``folder``; what the person already said is taken as given.
+
+    Raises GitError outside a repository and in one without a commit.
+    """
+    repo = git.discover(folder)
+    prefix = f"{repo.prefix}/" if repo.prefix else ""
+    tracked = {p[len(prefix) :] for p in repo.files(repo.head()) if p.startswith(prefix)}
+    karpathy = all((folder / n).is_file() for n in ("train.py", "prepare.py", "program.md"))
+    scripts = ("train.py",) if karpathy else tuple(_scripts(folder))
+    script = _named_script(folder, command) if command else None
+    if script is None and len(scripts) == 1:
+        script = scripts[0]
+    scope = edit or ((_python_of(folder, script),) if script else ())
+    sources = _sources(folder, [script, *scope] if script else list(scope))
+    metrics = tuple(dict.fromkeys(n for text in sources.values() for n in printed(text)))
+    if not metrics:
+        metrics = tuple(dict.fromkeys(_named_in_program(folder)))
+    chosen = metric or _objective(metrics)
+    command = command or (_command(folder, script, karpathy=karpathy) if script else None)
+    data = _data(folder, tracked, sources)
+    if command is not None and re.match(r"(?:\./)?\.?venv/", command):
+        data = (command.removeprefix("./").split("/")[0], *data)
+    return Found(
+        karpathy=karpathy,
+        scripts=scripts,
+        command=command,
+        edit=scope,
+        metrics=metrics,
+        metric=chosen,
+        better=direction(chosen) if chosen else None,
+        budget=_budget(sources),
+        data=data,
+        seeds=tuple(_seeds(sources)),
+        committed=all(path in tracked for path in scope),
+        reads_budget=any("TIME_BUDGET" in text for text in sources.values()),
+        has_program=(folder / "program.md").exists(),
+    )
+
+
+def direction(metric: str) -> Better | None:
+    """Which way a metric improves, where its name leaves no doubt."""
+    parts = set(re.split(r"[_./@-]|\d+(?=$)", metric.lower())) | {metric.lower()}
+    lower, higher = bool(parts & _LOWER), bool(parts & _HIGHER)
+    if lower == higher:
+        return None
+    return Better.LOWER if lower else Better.HIGHER
+
+
+def _objective(metrics: tuple[str, ...]) -> str | None:
+    """The one printed name that can only be the objective; None when there are several."""
+    telling = [name for name in metrics if direction(name) is not None]
+    held_out = [n for n in telling if re.match(r"(?:val|valid|validation|dev|eval)[_./-]", n)]
+    for names in (held_out, telling, list(metrics)):
+        if names:
+            return names[0] if len(names) == 1 else None
+    return None
+
+
+# -- scripts and commands
+
+
+def _scripts(folder: Path) -> Iterator[str]:
+    """What could be run: the usual names first; else every script that seems to train."""
+    usual = [name for name in _USUAL if (folder / name).is_file()]
+    if usual:
+        yield usual[0]
+        return
+    for path in sorted(folder.glob("*.py")):
+        text = _read(path)
+        if "__main__" in text or _trains(text):
+            yield path.name
+
+
+def _trains(text: str) -> bool:
+    loop = re.search(r"^\s*(?:for\s+\w*(?:epoch|step|iter)|while\s)", text, re.MULTILINE)
+    return bool(loop or ".backward(" in text or ".fit(" in text) and bool(list(printed(text)))
+
+
+def _named_script(folder: Path, command: str) -> str | None:
+    """The project's script in a command line, as the person wrote it."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    for word in words:
+        name = word.removeprefix("./")
+        if name.endswith((".py", ".sh")) and (folder / name).is_file():
+            return name
+    if "-m" in words[:-1]:
+        module = words[words.index("-m") + 1].replace(".", "/")
+        for name in (f"{module}.py", f"src/{module}.py", f"{module}/__main__.py"):
+            if (folder / name).is_file():
+                return name
+    return None
+
+
+def _python_of(folder: Path, script: str) -> str:
+    """What to edit: the script, or the one python file that a shell script runs."""
+    if not script.endswith(".sh"):
+        return script
+    names = re.findall(r"([\w./-]+\.py)\b", _read(folder / script))
+    there = [n.removeprefix("./") for n in dict.fromkeys(names) if (folder / n).is_file()]
+    return there[0] if len(there) == 1 else script
+
+
+def _command(folder: Path, script: str, *, karpathy: bool) -> str:
+    word = shlex.quote(script)
+    if script.endswith(".sh"):
+        first = _read(folder / script).partition("\n")[0]
+        return f"{'bash' if 'bash' in first else 'sh'} {word}"
+    uv = (folder / "uv.lock").is_file() or (karpathy and (folder / "pyproject.toml").is_file())
+    if uv:
+        return f"uv run {word}"
+    for venv in (".venv", "venv"):
+        if (folder / venv / "bin" / "python").exists():
+            return f"{venv}/bin/python {word}"
+    return f"{'python' if shutil.which('python') else 'python3'} {word}"
+
+
+# -- what the source says
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return ""
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _sources(folder: Path, names: list[str]) -> dict[str, str]:
+    """The texts of these files and of the project's own modules that they import."""
+    texts: dict[str, str] = {}
+    waiting = list(dict.fromkeys(names))
+    while waiting:
+        name = waiting.pop(0)
+        if name in texts or not (text := _read(folder / name)):
+            continue
+        texts[name] = text
+        parent = Path(name).parent
+        for module in re.findall(r"^\s*(?:from|import)\s+([\w.]+)", text, re.MULTILINE):
+            relative = Path(*module.split(".")).with_suffix(".py")
+            waiting += [str(p) for p in (parent / relative, relative) if (folder / p).is_file()]
+    return texts
+
+
+def printed(text: str) -> Iterator[str]:
+    """Names of metrics that a source prints as ``name: value`` or ``METRIC name=value``.
+
+    Shell sources and python that does not parse are not understood and name none.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.args and _prints(node.func):
+            yield from _metrics_of(node.args)
+
+
+def _prints(function: ast.expr) -> bool:
+    name = getattr(function, "attr", getattr(function, "id", ""))
+    return name in ("print", "echo", "write", "info", "print0")
+
+
+def _metrics_of(arguments: list[ast.expr]) -> Iterator[str]:
+    first = arguments[0]
+    if isinstance(first, ast.JoinedStr):
+        yield from _of_fstring(first)
+    elif isinstance(first, ast.Constant) and isinstance(first.value, str) and len(arguments) == 2:
+        found = _LEADS.fullmatch(first.value)
+        if found and first.value.rstrip().endswith(":"):
+            yield found[1]
+    elif isinstance(first, (ast.BinOp, ast.Call)):
+        yield from _of_template(first)
+
+
+def _of_fstring(node: ast.JoinedStr) -> Iterator[str]:
+    """``f"val_bpb:   {x:.6f}"``: a name, a colon, one value, and nothing else on the line."""
+    for before, value, after in _threes(node.values):
+        if not isinstance(value, ast.FormattedValue):
+            continue
+        lead = before.value if isinstance(before, ast.Constant) else None
+        tail = after.value if isinstance(after, ast.Constant) else "" if after is None else None
+        if not isinstance(lead, str) or not isinstance(tail, str):
+            continue
+        found = _LEADS.fullmatch(lead)
+        if found and (not tail.strip(" \t") or re.match(r"[ \t]*\n", tail)):
+            yield found[1]
+
+
+def _threes(
+    values: list[ast.expr],
+) -> Iterator[tuple[ast.expr | None, ast.expr, ast.expr | None]]:
+    for at, value in enumerate(values):
+        before = values[at - 1] if at else None
+        yield before, value, values[at + 1] if at + 1 < len(values) else None
+
+
+def _of_template(node: ast.BinOp | ast.Call) -> Iterator[str]:
+    """``"acc: %.4f" % acc`` and ``"acc: {:.4f}".format(acc)``."""
+    text: ast.expr | None = None
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+        text = node.left
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        text = node.func.value if node.func.attr == "format" else None
+    if isinstance(text, ast.Constant) and isinstance(text.value, str):
+        yield from _FORMATTED.findall(text.value)
+
+
+def _named_in_program(folder: Path) -> Iterator[str]:
+    """Metrics in backticks in program.md, for scripts that print names made at run time."""
+    for name in re.findall(rf"`({_NAME})`", _read(folder / "program.md")):
+        if direction(name) is not None and not name.startswith("train"):
+            yield name
+
+
+def _budget(sources: dict[str, str]) -> str:
+    """The script's own TIME_BUDGET in seconds where it is written down, else five minutes."""
+    for text in sources.values():
+        found = re.search(
+            r"^TIME_BUDGET\b[^=\n]*=[^#\n]*?(\d+(?:\.\d+)?)[\"')\s]*(?:#.*)?$", text, re.MULTILINE
+        )
+        if found and float(found[1]) > 0:
+            value = float(found[1])
+            return f"{value / 60:g}m" if value >= 60 and value % 60 == 0 else f"{value:g}s"
+    return "5m"
+
+
+def _seeds(sources: dict[str, str]) -> Iterator[Seed]:
+    """Calls that seed a generator with a number written in the source."""
+    for file, text in sources.items():
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        constants = {
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign) and _is_number(node.value)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or len(node.args) != 1:
+                continue
+            argument = node.args[0]
+            fixed = _is_number(argument) or (
+                isinstance(argument, ast.Name) and argument.id in constants
+            )
+            if fixed and _SEEDING.fullmatch(ast.unparse(node.func)):
+                yield Seed(file, node.lineno, ast.unparse(node))
+
+
+def _is_number(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is int
+
+
+def _data(folder: Path, tracked: set[str], sources: dict[str, str]) -> tuple[str, ...]:
+    """Folders and files beside the script that it names, and that git does not hold.
+
+    A run gets a copy of the commit only: what is not in it must be declared.
+    """
+    tops = {path.split("/")[0] for path in tracked}
+    found: dict[str, None] = {}
+    for text in sources.values():
+        for value in _strings(text):
+            top = value.removeprefix("./").split("/")[0]
+            usable = top not in ("", ".", "..", ".git", ".nightlab") and "\0" not in top
+            if usable and top not in tops and _exists(folder / top):
+                found[top] = None
+    return tuple(found)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _strings(text: str) -> Iterator[str]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        yield from re.findall(r"[\w./-]+/[\w./-]*", text)
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 256:
+            yield node.value

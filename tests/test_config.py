@@ -1,0 +1,241 @@
+"""nightlab.toml: every key changes behaviour, every mistake gets three lines."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from nightlab import config
+from nightlab.errors import ConfigError
+from nightlab.lab import open_study
+from nightlab.model import Better, Outcome, Verdict
+from nightlab.researchers import Settings as ResearcherSettings
+from nightlab.researchers import open_researcher
+from tests.support import CONFIG, TRAIN, Steps, drive, lr, make_project
+
+GOOD = CONFIG.format(python="python")
+
+
+def parse(text: str) -> config.Settings:
+    return config.parse(tomllib.loads(text))
+
+
+def test_a_typical_file_is_understood() -> None:
+    settings = parse(GOOD + '[guards]\npeak_vram_mb = "<= baseline * 1.2"\n')
+    assert settings.command == "python train.py"
+    assert settings.edit == ("train.py",)
+    assert settings.budget_s == 10.0
+    assert settings.objective.better is Better.LOWER
+    assert settings.guards[0].of_baseline
+    assert settings.guards[0].limit == 1.2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says", "hint"),
+    [
+        ('[study]\ncomand = "x"', "[study] comand", "did you mean 'command'"),
+        ('[objektive]\nmetric = "x"', "[objektive]", "did you mean 'objective'"),
+        (GOOD.replace('better = "lower"', ""), "better = None", "better ="),
+        (GOOD.replace('"lower"', '"smaller"'), "'smaller'", "better ="),
+        (GOOD.replace('["train.py"]', "[]"), "[study] edit = []", "mend"),
+        (GOOD.replace('["train.py"]', '["../x"]'), "'../x'", "mend"),
+        (GOOD.replace('["train.py"]', '["/etc/x"]'), "'/etc/x'", "mend"),
+        (GOOD.replace('"10s"', '"soon"'), "'soon'", "mend"),
+        (GOOD.replace('"10s"', '"0s"'), "'0s'", "mend"),
+        (GOOD.replace('"10s"', "true"), "True", "mend"),
+        (GOOD.replace('"val_loss"', '"val loss"'), "'val loss'", "mend"),
+        (GOOD.replace('metric = "val_loss"', ""), "no [objective] metric", "init"),
+        (GOOD + '[guards]\nx = "about 5"\n', "about 5", "<="),
+        (GOOD + "[devices]\nslots = 0\n", "slots", "mend"),
+        (GOOD + '[sandbox]\nmemory = "lots"\n', "'lots'", "mend"),
+        (GOOD + '[sandbox]\nenv = ["A-B"]\n', "'A-B'", "mend"),
+        (GOOD.replace('budget = "10s"', "kill_factor = 0.5"), "kill_factor", "mend"),
+    ],
+)
+def test_every_mistake_names_itself_and_the_cure(wrong: str, says: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(wrong)
+    what, why, cure = caught.value.lines()
+    assert says in what
+    assert why
+    assert hint in cure
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_an_unreadable_and_a_broken_file_say_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path)
+    assert caught.value.hint == "nightlab init"
+    (tmp_path / "nightlab.toml").write_text("[study\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        config.load(tmp_path)
+    (tmp_path / "nightlab.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot read"):
+        config.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5m", 300),
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("8h", 28800),
+        ("2.5m", 150),
+        (60, 60),
+        ("1d", 86400),
+    ],
+)
+def test_durations(text: str | int, seconds: float) -> None:
+    assert config.duration_s("x", text) == seconds
+
+
+@pytest.mark.parametrize(("text", "size"), [("8G", 8 << 30), ("512M", 512 << 20), (1024, 1024)])
+def test_sizes(text: str | int, size: int) -> None:
+    assert config.size_bytes("x", text) == size
+
+
+def test_until_is_the_next_time_the_clock_shows_it() -> None:
+    now = time.mktime((2026, 11, 21, 22, 30, 0, 0, 0, -1))
+    assert config.until_unix("23:00", now) - now == 1800
+    assert config.until_unix("07:00", now) - now == 8.5 * 3600
+    with pytest.raises(ConfigError):
+        config.until_unix("25:00", now)
+
+
+def test_tags() -> None:
+    assert config.default_tag(time.mktime((2026, 3, 5, 12, 0, 0, 0, 0, -1))) == "mar5"
+    for bad in ("", "a b", "../x", "a..b", "x.lock", "-x", "a/b", "current", "é", "a" * 65):
+        with pytest.raises(ConfigError):
+            config.check_tag(bad)
+
+
+# One test for every key of config.KEYS: what it changes.
+
+
+def study(tmp_path: Path, toml: str, train: str = TRAIN, experiments: int = 1) -> object:
+    root = make_project(tmp_path / "p", train=train, toml=toml)
+    return drive(root, Steps([lr(0.03)]), experiments)[1].engine
+
+
+PRINTS_ENV = (
+    TRAIN + "import json\nfor k, v in sorted(os.environ.items()):\n    print('ENV', k, v)\n"
+)
+
+
+def log_of(engine: object) -> str:
+    folder = engine.paths.study(engine.study.tag) / "runs" / "000001"  # type: ignore[attr-defined]
+    return (folder / "log.txt").read_text()
+
+
+def test_key_objective_metric_and_better_study_command_and_edit(tmp_path: Path) -> None:
+    toml = (
+        CONFIG.replace("train.py", "other.py").replace("val_loss", "acc").replace("lower", "higher")
+    )
+    root = make_project(tmp_path / "p", toml=toml)
+    (root / "other.py").write_text("print('acc:', 0.5)\n")
+    from tests.support import git
+
+    git(root, "add", "other.py")
+    git(root, "commit", "-qm", "other")
+    engine = open_study(root).engine
+    with engine.journal:
+        assert set(engine.files_in_scope()) == {"other.py"}
+        assert engine.study.objective.better is Better.HIGHER
+        assert engine.study.objective.metric == "acc"
+
+
+def test_key_study_budget_is_handed_over(tmp_path: Path) -> None:
+    engine = study(tmp_path, CONFIG.replace('"10s"', '"7s"'), PRINTS_ENV)
+    assert "ENV TIME_BUDGET 7\n" in log_of(engine)
+
+
+def test_key_study_budget_and_kill_factor_bound_a_run(tmp_path: Path) -> None:
+    toml = CONFIG.replace('budget = "10s"', 'budget = "0.4s"\nkill_factor = 1.5')
+    engine = study(tmp_path, toml, "import time\nprint('started', flush=True)\ntime.sleep(30)\n")
+    run = engine.history.experiments[1].runs[0]  # type: ignore[attr-defined]
+    assert run.outcome is Outcome.TIMED_OUT
+    assert 0.6 <= run.duration_s <= 2.6
+    assert "started" in log_of(engine)
+
+
+def test_key_study_seed_env(tmp_path: Path) -> None:
+    toml = CONFIG.replace('budget = "10s"', 'budget = "10s"\nseed_env = "MY_SEED"')
+    engine = study(tmp_path, toml, PRINTS_ENV)
+    assert "ENV MY_SEED 1\n" in log_of(engine)
+
+
+def test_key_study_data_must_exist(tmp_path: Path) -> None:
+    toml = CONFIG.replace('budget = "10s"', 'budget = "10s"\ndata = ["corpus"]')
+    root = make_project(tmp_path / "p", toml=toml)
+    with pytest.raises(ConfigError, match="corpus"):
+        open_study(root)
+
+
+def test_key_sandbox_env_lets_a_variable_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_SECRET_TOKEN", "s3cret")
+    monkeypatch.setenv("MY_MODE", "quick")
+    engine = study(tmp_path, CONFIG + '[sandbox]\nenv = ["MY_MODE"]\n', PRINTS_ENV)
+    assert "ENV MY_MODE quick" in log_of(engine)
+    assert "s3cret" not in log_of(engine)
+
+
+def test_key_sandbox_use(tmp_path: Path) -> None:
+    engine = study(tmp_path, CONFIG + '[sandbox]\nuse = "process"\n')
+    assert engine.sandbox.name == "process"  # type: ignore[attr-defined]
+    root = make_project(tmp_path / "q", more='[sandbox]\nuse = "moat"\n')
+    with pytest.raises(ConfigError, match="moat"):
+        open_study(root)
+
+
+def test_key_sandbox_memory_ends_a_hog(tmp_path: Path) -> None:
+    hog = (
+        "import time\nx = bytearray(600 << 20)\nx[::4096] = b'1' * len(x[::4096])\ntime.sleep(9)\n"
+    )
+    engine = study(tmp_path, CONFIG + '[sandbox]\nmemory = "300M"\n', hog)
+    assert engine.history.experiments[1].runs[0].outcome is Outcome.OOM  # type: ignore[attr-defined]
+
+
+def test_key_judge_use(tmp_path: Path) -> None:
+    engine = study(tmp_path, CONFIG + '[judge]\nuse = "greedy"\n')
+    assert len(engine.history.experiments[1].runs) == 1  # type: ignore[attr-defined]
+
+
+def test_key_devices_slots(tmp_path: Path) -> None:
+    engine = study(tmp_path, CONFIG + "[devices]\nslots = 2\n")
+    assert len(engine.executor.slots) == 2  # type: ignore[attr-defined]
+
+
+def test_key_guards_veto_a_keep(tmp_path: Path) -> None:
+    train = TRAIN.replace("512.0", "{512.0 if LR > 0.05 else 900.0}").replace(
+        'print("peak', 'print(f"peak'
+    )
+    toml = CONFIG + '[guards]\npeak_vram_mb = "<= baseline * 1.2"\n'
+    engine = study(tmp_path, toml, train, experiments=2)
+    experiment = engine.history.experiments[2]  # type: ignore[attr-defined]
+    assert experiment.verdict is Verdict.DISCARD
+    assert "peak_vram_mb" in experiment.decision.reason
+
+
+def test_key_researcher_use_seed_values_and_script(tmp_path: Path) -> None:
+    assert open_researcher(ResearcherSettings(use="optuna")).name == "optuna"
+    values = {"LR": (0.01, 0.02)}
+    assert open_researcher(ResearcherSettings(use="sweep", values=values)).name == "sweep"
+    with pytest.raises(ConfigError, match="clod"):
+        open_researcher(ResearcherSettings(use="clod"))
+
+
+def test_every_key_has_its_test_and_its_line_in_the_docs() -> None:
+    here = Path(__file__).read_text()
+    page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+    for section, keys in config.KEYS.items():
+        assert f"`[{section}]`" in page
+        for key in keys:
+            assert f"`{key}`" in page, f"[{section}] {key} is not in docs/configuration.md"
+            named = f"test_key_{section}" in here and key in here
+            assert named, f"[{section}] {key} has no test"

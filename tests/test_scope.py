@@ -1,0 +1,70 @@
+"""What a proposal may touch, and what is a change at all."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nightlab import scope
+from nightlab.errors import ScopeError
+
+BEFORE = {"train.py": "LR = 0.1  # rate\n"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "inside", "outside"),
+    [
+        ("train.py", ["train.py"], ["a/train.py", "train.pyc", "xtrain.py"]),
+        ("models", ["models/a.py", "models/b/c.py"], ["modelsx/a.py"]),
+        ("*.py", ["a.py"], ["a/b.py", "a.pyc"]),
+        ("src/**/*.py", ["src/a.py", "src/a/b/c.py"], ["a.py", "src/a.txt"]),
+        ("conf/?.yaml", ["conf/a.yaml"], ["conf/ab.yaml", "conf/a/b.yaml"]),
+        ("a+b (1).py", ["a+b (1).py"], ["aab 1.py"]),
+    ],
+)
+def test_patterns(pattern: str, inside: list[str], outside: list[str]) -> None:
+    assert all(scope.matches(p, [pattern]) for p in inside)
+    assert not any(scope.matches(p, [pattern]) for p in outside)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LR = 0.1\n",
+        "LR = 0.1  # another word\n\n\n",
+        "LR   =    0.1\n",
+        "# a comment\nLR = 0.1\n",
+        "LR = 1e-1\n",
+    ],
+)
+def test_comments_and_layout_are_no_change(text: str) -> None:
+    with pytest.raises(ScopeError, match="nothing that runs"):
+        scope.check({"train.py": text}, BEFORE, ["train.py"])
+
+
+def test_a_real_change_passes_with_only_the_files_that_differ() -> None:
+    before = {**BEFORE, "model.py": "x = 1\n"}
+    files = {"train.py": "LR = 0.2\n", "model.py": "x = 1\n"}
+    assert scope.check(files, before, ["*.py"]) == {"train.py": "LR = 0.2\n"}
+
+
+def test_a_removed_and_a_new_file_are_changes() -> None:
+    assert scope.check({"train.py": None}, BEFORE, ["train.py"]) == {"train.py": None}
+    assert scope.check({"models/new.py": "x = 1\n"}, BEFORE, ["models"])
+
+
+@pytest.mark.parametrize("text", ["def f(:\n", "x = (\n", "a\0b", "\tx\n  y\n"])
+def test_syntax_errors_are_refused_before_device_time(text: str) -> None:
+    with pytest.raises(ScopeError, match="does not parse"):
+        scope.check({"train.py": text}, BEFORE, ["train.py"])
+
+
+@given(st.text(), st.text())
+def test_any_text_is_answered_or_refused_never_worse(old: str, new: str) -> None:
+    try:
+        changed = scope.check({"train.py": new}, {"train.py": old}, ["train.py"])
+    except ScopeError as refusal:
+        assert all(refusal.lines())
+    else:
+        assert changed == {"train.py": new}
