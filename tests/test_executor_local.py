@@ -86,6 +86,7 @@ def test_a_folder_that_is_gone_is_infrastructure_not_a_crash(tmp_path: Path) -> 
     with pytest.raises(ExecutorError):
         job.poll(30)
     assert sandbox.cleaned == 1
+    executor.close()
     executor.start(order(tmp_path, sandbox, "true"))
     executor.close()
 

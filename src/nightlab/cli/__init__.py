@@ -55,7 +55,9 @@ def _first_screen(
     context: typer.Context,
     _version_asked: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+        typer.Option(
+            "--version", metavar="", help="Print the version.", callback=_version, is_eager=True
+        ),
     ] = False,
 ) -> int:
     """Autoresearch overnight, the truth in the morning.

@@ -16,14 +16,14 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
     app.command(
         rich_help_panel=base.MEANWHILE,
-        epilog="[bold]Examples[/bold]\n\n  nightlab stop          after the run in flight\n\n"
+        epilog="[bold]Examples[/bold]\n  nightlab stop          after the run in flight\n"
         "  nightlab stop --now    at once; the run counts for nothing",
     )(stop)
     app.command(
         rich_help_panel=base.MEANWHILE,
-        epilog="[bold]Examples[/bold]\n\n  nightlab note 'try a lower warmup'\n\n"
-        "  nightlab note 'leave the tokenizer alone'\n\n"
-        "The researcher reads it before its next proposal; without a lab it waits for the next.",
+        epilog="[bold]Examples[/bold]\n  nightlab note 'try a lower warmup'\n"
+        "  nightlab note 'leave the tokenizer alone'\n"
+        "\nThe researcher reads it before its next proposal; without a lab it waits for the next.",
     )(note)
 
 
@@ -31,7 +31,7 @@ def stop(
     directory: Directory = None,
     tag: Tag = None,
     now: Annotated[
-        bool, typer.Option("--now", help="Do not wait for the run in flight: end it.")
+        bool, typer.Option("--now", metavar="", help="Do not wait for the run in flight: end it.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:

@@ -13,9 +13,9 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
     app.command(
         rich_help_panel=base.TROUBLE,
-        epilog="[bold]Examples[/bold]\n\n  nightlab doctor\n\n"
-        "  nightlab doctor --json | jq '.checks[] | select(.state == \"bad\")'\n\n"
-        "Exit code 1 when something would stop a run.",
+        epilog="[bold]Examples[/bold]\n  nightlab doctor\n"
+        "  nightlab doctor --json | jq '.checks[] | select(.state == \"bad\")'\n"
+        "\nExit code 1 when something would stop a run.",
     )(doctor)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from nightlab import views
 from nightlab.budget import Bounds, left
 from nightlab.cli import words
 from nightlab.engine import Engine
 from nightlab.errors import NightlabError
 from nightlab.history import History
 from nightlab.lab import Opened
-from nightlab.model import Experiment, Outcome
+from nightlab.model import Outcome
 
-_KEEPS = 12  # as many kept changes as the short debrief lists
+_KEEPS = 8  # as many kept changes as the short debrief lists
 _LOG_LINES = 8
 _INDENT = 12
 _s = words.seconds
@@ -39,48 +38,30 @@ def opening(opened: Opened, researcher: str, bounds: Bounds, width: int) -> list
         ("left", words.left(bounds, left(bounds, history, engine.now()))),
         *(("note", told) for told in opened.told),
     ]
-    return [line for name, text in rows for line in row(name, text, width)]
+    return [line for name, text in rows for line in fold(text, f"{name:<{_INDENT}}", width)]
 
 
-def row(name: str, text: str, width: int) -> list[str]:
-    """``name        text``, folded to the width with the text in its own column."""
-    indent = " " * _INDENT
-    folded = textwrap.wrap(" ".join(text.split()), max(width - _INDENT, 20), break_on_hyphens=False)
-    return [(f"{name:<{_INDENT}}" if not at else indent) + t for at, t in enumerate(folded)]
+def fold(text: str, before: str, width: int) -> list[str]:
+    """``text`` folded to the width, in a column of its own after ``before``."""
+    room = max(width - len(before), 20)
+    lines = textwrap.wrap(" ".join(text.split()), room, break_on_hyphens=False) or [""]
+    return [(" " * len(before) if at else before) + line for at, line in enumerate(lines)]
 
 
-def closing(history: History, reason: str, detail: str) -> list[str]:
-    """The short debrief: what ended it, from where to where, and by which changes."""
-    metric = history.study.objective.metric
-    baseline, incumbent = history.baseline, history.incumbent
-    lines = [f"ended: {reason}" + (f" ({detail})" if detail else "")]
-    if baseline is None or incumbent is None:
-        return [*lines, "the baseline is not settled yet"]
-    start, end = (views.spread(e.runs, metric) for e in (baseline, incumbent))
-    lines.append(words.counts(history))
-    if incumbent.number == 1:
-        lines.append(f"{metric}: {words.spread(start)}, the untouched code; nothing beat it")
-        return lines
-    lines += [
-        f"{metric}: {words.spread(start)} → {words.spread(end)}",
-        f"gain: {words.gain(history)}; one run varies by ± {words.short(history.noise.sigma)}",
-    ]
-    keeps = views.keeps(history)
-    lines += [_keep(e) for e in keeps[-_KEEPS:]]
-    if len(keeps) > _KEEPS:
-        lines.append(f"  … and {len(keeps) - _KEEPS} earlier keeps")
+def closing(history: History, *, locked: bool, now: float, width: int) -> list[str]:
+    """The short debrief: from where to where, what it took, and the changes that were kept."""
+    from nightlab import report  # noqa: PLC0415  loaded on use
+
+    facts = report.facts(history, locked=locked, now=now)
+    lines = report.short(history, locked=locked, now=now).splitlines()
+    lines = [folded for line in lines for folded in fold(line, "", width)]
+    for found in facts.discoveries[:_KEEPS]:
+        effect = f"{found.effect:+.3g}" if found.effect is not None else ""
+        text = f"{effect:<9} {found.description}"
+        lines += fold(text, f"  ✓ exp {found.experiment:<5}", width)
+    if len(facts.discoveries) > _KEEPS:
+        lines.append(f"  and {len(facts.discoveries) - _KEEPS} more, in the report")
     return lines
-
-
-def _keep(experiment: Experiment) -> str:
-    evidence = experiment.decision.evidence if experiment.decision else None
-    effect = ""
-    if evidence is not None and evidence.effect is not None:
-        effect = f"  gained {words.short(evidence.effect)}"
-        if evidence.low is not None and evidence.high is not None:
-            interval = f"{words.short(evidence.low)} to {words.short(evidence.high)}"
-            effect += f" ({100 * evidence.level:.0f} %: {interval})"
-    return f"  ✓ exp {experiment.number}  {experiment.claim.description}{effect}"
 
 
 def failed_baseline(engine: Engine) -> tuple[list[str], NightlabError]:

@@ -15,16 +15,18 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
     app.command(
         rich_help_panel=base.TROUBLE,
-        epilog="[bold]Examples[/bold]\n\n  nightlab demo\n\n"
-        "  nightlab demo --experiments 10 --dir /tmp/night\n\n"
-        "What it leaves behind is an ordinary project: look around with status, show, report.",
+        epilog="[bold]Examples[/bold]\n  nightlab demo\n"
+        "  nightlab demo --experiments 10 --dir /tmp/night\n"
+        "\nWhat it leaves behind is an ordinary project: look around with status, show, report.",
     )(demo)
 
 
 def demo(
     experiments: Annotated[
         int,
-        typer.Option("--experiments", "-n", min=1, help="How many, the baseline included."),
+        typer.Option(
+            "--experiments", "-n", metavar="N", min=1, help="How many, the baseline included."
+        ),
     ] = 30,
     folder: Annotated[
         Path | None,
@@ -44,7 +46,7 @@ def demo(
         ),
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Plain lines, also on a terminal.")
+        bool, typer.Option("--plain", metavar="", help="Plain lines, also on a terminal.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:

@@ -25,24 +25,24 @@ def register(app: typer.Typer) -> None:
     """Add these verbs to the application."""
     app.command(
         rich_help_panel=base.NIGHT,
-        epilog="[bold]Examples[/bold]\n\n  nightlab status\n\n"
+        epilog="[bold]Examples[/bold]\n  nightlab status\n"
         "  nightlab status --json | jq .incumbent.mean",
     )(status)
     app.command(
         rich_help_panel=base.MORNING,
-        epilog="[bold]Examples[/bold]\n\n  nightlab show 17          claim, runs, verdict and "
-        "reason\n\n  nightlab show 17 --diff   what it changed; apply with: git apply\n\n"
-        "  nightlab show 17 --log    all that its last run printed\n\n"
+        epilog="[bold]Examples[/bold]\n"
+        "  nightlab show 17          claim, runs, verdict and reason\n"
+        "  nightlab show 17 --diff   what it changed; apply with: git apply\n"
+        "  nightlab show 17 --log    all that its last run printed\n"
         "  nightlab show 17 --log --run 40",
     )(show)
     app.command(
         rich_help_panel=base.MORNING,
-        epilog="[bold]Examples[/bold]\n\n  nightlab report\n\n"
-        "  nightlab report --out ~/Desktop/night",
+        epilog="[bold]Examples[/bold]\n  nightlab report\n  nightlab report --out ~/Desktop/night",
     )(report)
     app.command(
         rich_help_panel=base.MORNING,
-        epilog="[bold]Examples[/bold]\n\n  nightlab export --format tsv > night.tsv\n\n"
+        epilog="[bold]Examples[/bold]\n  nightlab export --format tsv > night.tsv\n"
         "  nightlab export --format jsonl --out night.jsonl",
     )(export)
 
@@ -66,8 +66,12 @@ def show(
     number: Annotated[int, typer.Argument(metavar="N", help="The experiment; 1 is the baseline.")],
     directory: Directory = None,
     tag: Tag = None,
-    diff: Annotated[bool, typer.Option("--diff", help="The change, as a patch.")] = False,
-    log: Annotated[bool, typer.Option("--log", help="What its last run printed.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", metavar="", help="The change, as a patch.")
+    ] = False,
+    log: Annotated[
+        bool, typer.Option("--log", metavar="", help="What its last run printed.")
+    ] = False,
     run: Annotated[
         int | None,
         typer.Option("--run", metavar="ID", help="With --log: this run.", show_default=False),
@@ -111,19 +115,13 @@ def report(
     place = base.place(directory, tag)
     history = place.history()
     folder = (out or place.paths.report(place.tag)).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    locked = place.locked()
-    path, plot = session.draw_report(folder, history, locked=locked, now=time.time())
+    locked, now = place.locked(), time.time()
+    path, plot = session.draw_report(folder, history, locked=locked, now=now)
     if as_json:
         base.emit({"report": str(path), "plot": str(plot) if plot else None, "tag": place.tag})
         return 0
-    reason, detail = "it runs still", ""
-    if not locked:
-        ended = history.ended
-        reason, detail = (ended.reason, ended.detail) if ended else ("cut short", "")
-    base.say(*debrief.closing(history, reason, detail), f"report: {path}")
-    if plot:
-        base.say(f"plot:   {plot}")
+    base.say(*debrief.closing(history, locked=locked, now=now, width=base.width()))
+    base.say(*session.where(path, plot))
     return 0
 
 

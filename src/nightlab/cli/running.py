@@ -16,22 +16,74 @@ from nightlab.config import Settings
 from nightlab.errors import ConfigError, UsageError
 
 _EXAMPLES = """[bold]Examples[/bold]
+  nightlab run --until 07:00          until the morning
+  nightlab run --for 8h --slots 2     eight hours, two runs at a time
+  nightlab run --max-experiments 30   the baseline is one of them
+  nightlab run --researcher sweep --tag bigger
+  nightlab run --json | jq .verdict   one object per experiment
 
-  nightlab run --until 07:00              until tomorrow morning
-
-  nightlab run --for 8h --slots 2         eight hours, two runs at a time
-
-  nightlab run --max-experiments 30       30 experiments, the baseline included
-
-  nightlab run --tag bigger --researcher sweep
-
-  nightlab run --json | jq .verdict       one object per experiment
-
-Without a bound it runs until it is stopped. Ctrl-C once lets the run in flight finish, twice
-stops it at once; the same command goes on later, with nothing lost.
+Without a bound it runs until it is stopped. Ctrl-C once: the run in flight finishes first.
+Twice: it is stopped at once. The same command goes on later, and nothing is lost.
 
 Exit codes: 0 done, 1 an error (also a baseline that does not run), 2 usage, 3 a bug,
 4 the end came without a keep, 130 interrupted."""
+
+
+StudyTag = Annotated[
+    str | None,
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        help="Which study, new or old. Default: the one worked on last, or today's date.",
+        show_default=False,
+    ),
+]
+Most = Annotated[
+    int | None,
+    typer.Option(
+        "--max-experiments",
+        "-n",
+        metavar="N",
+        min=1,
+        help="Stop when the study has this many experiments, the baseline included.",
+        show_default=False,
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", metavar="HH:MM", help="Stop at this time of day.", show_default=False),
+]
+For = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="DURATION",
+        help="Stop after this long, like 8h or 90m.",
+        show_default=False,
+    ),
+]
+Researcher = Annotated[
+    str | None,
+    typer.Option(
+        "--researcher",
+        metavar="NAME",
+        help="Who proposes, instead of nightlab.toml's \\[researcher] use.",
+        show_default=False,
+    ),
+]
+Slots = Annotated[
+    int | None,
+    typer.Option(
+        "--slots",
+        metavar="N",
+        min=1,
+        help="Runs at a time. Default: one per GPU, or one on the CPU.",
+        show_default=False,
+    ),
+]
+Plain = Annotated[
+    bool, typer.Option("--plain", metavar="", help="Plain lines, also on a terminal.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,59 +93,13 @@ def register(app: typer.Typer) -> None:
 
 def run(
     directory: Directory = None,
-    tag: Annotated[
-        str | None,
-        typer.Option(
-            "--tag",
-            metavar="TAG",
-            help="Which study, new or old. Default: the one worked on last, or today's date.",
-            show_default=False,
-        ),
-    ] = None,
-    max_experiments: Annotated[
-        int | None,
-        typer.Option(
-            "--max-experiments",
-            "-n",
-            min=1,
-            help="Stop when the study has this many experiments, the baseline included.",
-            show_default=False,
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until", metavar="HH:MM", help="Stop at this time of day.", show_default=False
-        ),
-    ] = None,
-    for_: Annotated[
-        str | None,
-        typer.Option(
-            "--for",
-            metavar="DURATION",
-            help="Stop after this long, like 8h or 90m.",
-            show_default=False,
-        ),
-    ] = None,
-    researcher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Who proposes, instead of nightlab.toml's \\[researcher] use.",
-            show_default=False,
-        ),
-    ] = None,
-    slots: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Runs at a time. Default: one per GPU, or one on the CPU.",
-            show_default=False,
-        ),
-    ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Plain lines, also on a terminal.")
-    ] = False,
+    tag: StudyTag = None,
+    max_experiments: Most = None,
+    until: Until = None,
+    for_: For = None,
+    researcher: Researcher = None,
+    slots: Slots = None,
+    plain: Plain = False,
     as_json: AsJson = False,
 ) -> int:
     """Run the lab: propose, run, judge, keep. Goes on where it stopped."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from nightlab import config, lab, views
 from nightlab.budget import Bounds
-from nightlab.cli import base, debrief, follow
+from nightlab.cli import base, debrief, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
 from nightlab.config import Settings
 from nightlab.engine import Engine
@@ -158,29 +158,23 @@ def _end(engine: Engine, ending: Ending, mode: Mode) -> int:
             base.say("the last lines that it printed:", *(f"  {t}" for t in tail), stderr=True)
         raise error
     code = exit_code(engine.history, ending)
-    report, plot, trouble = write_report(engine.paths, engine.history, now=engine.now())
+    debriefed = write_report(engine.paths, engine.history, now=engine.now())
     if mode is Mode.JSON:
-        base.emit(_final(engine, ending, code, report, plot))
+        base.emit(_final(engine, ending, code, debriefed))
         return code
-    base.say("", *debrief.closing(engine.history, ending.reason, ending.detail))
-    if report is not None:
-        base.say(f"report: {report}")
-    if plot is not None:
-        base.say(f"plot:   {plot}")
-    if trouble:
-        base.say(trouble, stderr=True)
+    base.say("", *debriefed.lines)
+    if debriefed.trouble:
+        base.say(debriefed.trouble, stderr=True)
     base.say(f"next:   {_next(engine)}")
     return code
 
 
-def _final(
-    engine: Engine, ending: Ending, code: int, report: Path | None, plot: Path | None
-) -> dict[str, Any]:
+def _final(engine: Engine, ending: Ending, code: int, debriefed: Debriefed) -> dict[str, Any]:
     return {
         "ended": {"reason": ending.reason, "detail": ending.detail},
         "exit_code": code,
-        "report": str(report) if report else None,
-        "plot": str(plot) if plot else None,
+        "report": str(debriefed.report) if debriefed.report else None,
+        "plot": str(debriefed.plot) if debriefed.plot else None,
         "status": views.status(engine.history, locked=False, now=engine.now()),
     }
 
@@ -195,19 +189,35 @@ def _next(engine: Engine) -> str:
     return "nightlab run   (goes on where it stopped)"
 
 
-def write_report(
-    paths: config.Paths, history: History, *, now: float
-) -> tuple[Path | None, Path | None, str]:
-    """Write report.md and its plot; returns their paths and what went wrong, if anything did.
+@dataclass(frozen=True)
+class Debriefed:
+    """What a debrief left: its lines for the terminal, its files, and what went wrong."""
 
-    A night's result stands in the journal: a report that cannot be drawn is told of, no more.
+    lines: list[str]
+    report: Path | None = None
+    plot: Path | None = None
+    trouble: str = ""
+
+
+def write_report(paths: config.Paths, history: History, *, now: float) -> Debriefed:
+    """Debrief at the end of a session.
+
+    The night's result stands in the journal: a report that cannot be drawn is told of, no more.
     """
-    folder = paths.report(history.study.tag)
+    lines = [words.counts(history)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return *draw_report(folder, history, locked=False, now=now), ""
+        folder = paths.report(history.study.tag)
+        lines = debrief.closing(history, locked=False, now=now, width=base.width())
+        report, plot = draw_report(folder, history, locked=False, now=now)
     except Exception as error:  # noqa: BLE001 - matplotlib meets odd machines
-        return None, None, f"no report was written: {type(error).__name__}: {error}"
+        trouble = f"no report was written: {type(error).__name__}: {error}"
+        return Debriefed(lines, trouble=trouble)
+    return Debriefed([*lines, *where(report, plot)], report, plot)
+
+
+def where(report: Path, plot: Path | None) -> list[str]:
+    """The lines that say where the debrief lies."""
+    return [f"report: {report}"] + ([f"plot:   {plot}"] if plot else [])
 
 
 def draw_report(
@@ -216,6 +226,7 @@ def draw_report(
     """Write report.md, progress.png and progress.svg into the folder; paths of the first two."""
     from nightlab import report  # noqa: PLC0415  loaded on use
 
+    folder.mkdir(parents=True, exist_ok=True)
     picture: Path | None = None
     if history.settled():
         from nightlab import plot  # noqa: PLC0415  matplotlib takes a second

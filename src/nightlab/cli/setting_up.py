@@ -11,12 +11,9 @@ from nightlab.cli.base import AsJson, Directory
 from nightlab.model import Better
 
 _EXAMPLES = """[bold]Examples[/bold]
-
-  nightlab init                                          look, and ask what cannot be seen
-
+  nightlab init      look, and ask what cannot be seen
   nightlab init --metric val_acc --better higher
-
-  nightlab init --command 'python -m mypkg.train' --edit mypkg/model.py --budget 10m
+  nightlab init --command 'python -m net.train' --edit net/model.py --budget 10m
 
 A project shaped like karpathy/autoresearch is recognised, and nothing is asked."""
 
@@ -53,7 +50,9 @@ def init(
         str | None,
         typer.Option(metavar="NAME", help="Who proposes.", show_default=False),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a nightlab.toml.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", metavar="", help="Replace a nightlab.toml.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Look at the project and write nightlab.toml."""

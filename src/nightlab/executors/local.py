@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from nightlab import process
@@ -110,12 +111,11 @@ class LocalExecutor:
         """Stop every job and wait for the proof. Raises ExecutorError when one does not end."""
         for job in self._jobs.values():
             job.stop()
+        alive = []
         for name, job in self._jobs.items():
-            try:
+            with suppress(ExecutorError, SandboxError):  # a lost run has ended, too
                 if job.poll(_CLOSE_S) is None:
-                    raise ExecutorError(
-                        f"the run on {name} does not end", f"look at process {job.pid}"
-                    )
-            except SandboxError:
-                continue
+                    alive.append(f"process {job.pid} on {name}")
         self._jobs.clear()
+        if alive:
+            raise ExecutorError("a run does not end", f"still there: {', '.join(alive)}", "ps -ef")

@@ -12,6 +12,7 @@ from nightlab.stats import Comparison, Pool, e_value, t_quantile
 
 LEVEL = 0.9  # of the intervals in Evidence
 _NOT_WORSE = 0.9  # probability at which a simpler change counts as not worse
+_FLATTERY = 1.0  # what the run that an incumbent was kept for exceeds its value by, in sigma
 _DRIFT_GUESS = 0.02  # variance between occasions, in units of one run's, before any is measured
 
 
@@ -35,7 +36,8 @@ class Look:
 
     The incumbent is known from two sources: its *old* runs, and the *fresh* ones that were
     interleaved with this candidate. Old runs are many but the machine may have drifted since,
-    so they carry the drift's variance as well; the two are weighed by their precision.
+    so they carry the drift's variance as well; the two are weighed by their precision. An
+    incumbent known only from the run that selected it is taken to be worse than that run.
     """
 
     def __init__(self, case: Case) -> None:
@@ -46,12 +48,15 @@ class Look:
         self.candidate = values_of(case.candidate, metric)
         self.fresh = values_of(fresh, metric)
         self.old = values_of(fair(old), metric)
-        if not self.old and not self.fresh:
+        flattered = not self.old and not self.fresh
+        if flattered:
             self.old = values_of(old, metric)
         self.n_candidate, self.n_incumbent = len(self.candidate), len(self.old) + len(self.fresh)
         self.sigma, self.df = _noise(case, metric)
         self.deterministic = self.sigma == 0.0 and self.df >= 1
         self.reference, spread = self._reference(case)
+        if flattered and self.sigma:
+            self.reference -= sign * _FLATTERY * self.sigma
         self.value = _mean(self.candidate) if self.candidate else math.nan
         variance = math.inf
         if self.sigma is not None and self.candidate:
@@ -89,7 +94,7 @@ class Look:
 
     def certificate(self) -> float | None:
         """The e-value of the fresh pairs; None without a pair or without known noise."""
-        if not self.pairs or not self.sigma or self.df < 1:
+        if not self.pairs or len(self.pairs) != len(self.fresh) or not self.sigma or self.df < 1:
             return None
         # An estimated sigma is inflated: Var of the t distribution, to first order, on the scale.
         tau = math.sqrt(2.0) * self.sigma * (1.0 + 2.0 / self.df)

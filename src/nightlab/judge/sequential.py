@@ -16,26 +16,31 @@ from nightlab.judge.guards import veto
 from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Run, Value, Want
 from nightlab.stats import t_threshold
 
+_PATIENCE = 10.0  # experiments
 PANEL = 1_000_000  # seeds are 1, 2, 3, …: small numbers that a person can type again
 
 
 class Policy(Value, frozen=True):
     """The numbers of the rule, in standard errors of a normal distribution.
 
-    ``keep[j]`` is what the effect must reach after j pairs (j = 0 is the screening run alone),
-    ``drop[j]`` what it must not fall below; after the last pair a candidate in between is
-    inconclusive. ``sceptic`` raises both by ``sceptic * log(1 + since / patience)``, ``since``
+    ``keep[j]`` is what the effect must reach after j confirmations (j = 0: the screening run
+    alone), ``drop[j]`` what it must not fall below; after the last one a candidate in between
+    is inconclusive. ``sceptic`` raises ``keep`` by ``sceptic * log(1 + since / 10)``, ``since``
     being the experiments since the last keep: where ideas have stopped to help, a lucky one
     needs more evidence. Each number is passed through the t distribution of the noise's df.
+
+    ``check``: no keep without a run of the incumbent beside the candidate's. ``pairs``: every
+    confirmation is such a pair, so that the keep can carry a certificate.
     """
 
     name: str
     keep: tuple[float, ...]
     drop: tuple[float, ...]
     sceptic: float = 0.0
-    patience: float = 20.0
+    check: bool = True
+    pairs: bool = False
     calibration_runs: int = 4
-    refresh_every: int = 15
+    refresh_every: int = 20
 
 
 class SequentialJudge:
@@ -67,7 +72,7 @@ class SequentialJudge:
         if seen is None:
             wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
             return repeat("refresh", "the incumbent has no value to compare with", wants)
-        if not fair(case.incumbent):
+        if self.policy.check and not fair(case.incumbent):
             wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
             return repeat("refresh", "the incumbent is known from one lucky run only", wants)
         if case.since_refresh >= self.policy.refresh_every and not seen.deterministic:
@@ -97,38 +102,54 @@ class SequentialJudge:
         return end(Action.DISCARD, "deterministic", say(seen), seen)
 
     def _weigh(self, case: Case, seen: Look) -> Decision:
-        pairs = min(len(case.candidate) - 1, len(self.policy.keep) - 1)
         if seen.sigma is None:  # nothing was ever run twice: a pair tells more than a guess
             if seen.effect > 0:
                 return repeat("noise", f"{say(seen)}: a pair, to learn it", pair(case), seen)
             return end(Action.DISCARD, "screen", say(seen), seen)
-        keep, drop = self._limits(case, pairs, seen.df)
+        confirmations = min(len(case.candidate), len(self.policy.keep)) - 1
+        keep, drop = self._limits(case, confirmations, seen.df)
         z = seen.comparison.z
-        vetoed = veto(case)
-        if vetoed and z >= drop:
+        vetoed = veto(case) if z >= drop else None
+        if vetoed:
             return end(Action.DISCARD, "guard", f"{say(seen)}; but vetoed by {vetoed}", seen)
-        if z >= keep and seen.df:
-            rule = "confirmed" if pairs else "clear"
-            return end(Action.KEEP, rule, say(seen), seen, keep)
+        if z >= keep:
+            if self.policy.check and not seen.fresh:
+                reason = f"{say(seen)}: the incumbent beside it, in case the machine drifted"
+                return repeat("check", reason, pair(case)[1:], seen)
+            return end(
+                Action.KEEP, "confirmed" if confirmations else "clear", say(seen), seen, keep
+            )
         if simpler(case):
             if seen.not_worse():
                 reason = f"within noise ({say(seen)}) and {lines(case)}"
                 return end(Action.KEEP, "simplification", reason, seen, keep)
             drop = min(drop, -1.0)  # an equal result must not die of one unlucky run
         if z < drop:
-            rule = "confirm" if pairs else "screen"
+            rule = "confirm" if confirmations else "screen"
             return end(Action.DISCARD, rule, say(seen), seen, keep)
         if len(case.candidate) >= len(self.policy.keep):
             needed = f"a keep needs {keep:.1f} σ"  # noqa: RUF001  sigma is the word for it
             return end(Action.INCONCLUSIVE, "looks", f"{say(seen)}; {needed}", seen, keep)
-        return repeat("confirm", f"{say(seen)}: pair {pairs + 1}", pair(case), seen)
+        return repeat("confirm", f"{say(seen)}: confirm", self._more(case), seen)
 
-    def _limits(self, case: Case, pairs: int, df: int) -> tuple[float, float]:
+    def _more(self, case: Case) -> tuple[Want, ...]:
+        """A confirmation: a pair where drift was measured or a certificate is wanted.
+
+        Who of a pair runs first is drawn by lot (a checksum, so that the same case asks the
+        same): the difference of equal codes is then symmetric about 0 however the machine drifts.
+        """
+        both = pair(case)
+        if self.policy.pairs or case.noise.drift:
+            lot = zlib.crc32(f"{case.number}:{len(case.candidate)}".encode()) & 1
+            return both if lot else both[::-1]
+        return both[:1]
+
+    def _limits(self, case: Case, confirmations: int, df: int) -> tuple[float, float]:
         """What z must reach for a keep, and must not fall below."""
         accepted = case.incumbent[0].experiment if case.incumbent else 1
         since = max(case.number - accepted - 1, 0)
-        lift = self.policy.sceptic * math.log1p(since / self.policy.patience)
-        limits = (self.policy.keep[pairs] + lift, self.policy.drop[pairs])
+        lift = self.policy.sceptic * math.log1p(since / _PATIENCE)
+        limits = (self.policy.keep[confirmations] + lift, self.policy.drop[confirmations])
         if df < 1:
             return limits
         keep, drop = (t_threshold(z, df) for z in limits)
@@ -198,15 +219,9 @@ def screen_seed(case: Case) -> int:
 
 
 def pair(case: Case) -> tuple[Want, Want]:
-    """The next pair on a common seed; who runs first is drawn by lot.
-
-    The lot (a checksum, so that the same case asks the same) makes the difference of a pair of
-    equal codes symmetric about zero however the machine drifts.
-    """
+    """The candidate and the incumbent on a seed that the candidate has not run."""
     seed = pair_seed(case)
-    mine, its = Want(arm=Arm.CANDIDATE, seed=seed), Want(arm=Arm.INCUMBENT, seed=seed)
-    lot = zlib.crc32(f"{case.number}:{len(case.candidate)}".encode()) & 1
-    return (mine, its) if lot else (its, mine)
+    return Want(arm=Arm.CANDIDATE, seed=seed), Want(arm=Arm.INCUMBENT, seed=seed)
 
 
 def pair_seed(case: Case) -> int:

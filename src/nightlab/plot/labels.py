@@ -80,7 +80,7 @@ def _busy(scene: Scene) -> list[tuple[float, float]]:
             spots.append((float(experiment.number), mean))
     step = max(scene.last / 250.0, 0.25)
     previous = None
-    for x, level, end in zip(scene.xs, scene.levels, [*scene.xs[1:], scene.last], strict=True):
+    for x, level, end in zip(scene.xs, scene.levels, [*scene.xs[1:], scene.last], strict=False):
         if level.mean is None:
             continue
         spots += [(x + k * step, level.mean) for k in range(int((end - x) / step) + 1)]

@@ -29,6 +29,15 @@ def steps(
     constants: Sequence[str],
 ) -> list[Step]:
     """The recommendations, most urgent first. ``constants`` are those that may be tuned."""
+    if history.baseline is not None and history.baseline.verdict is Verdict.CRASH:
+        return [
+            Step(
+                kind="baseline",
+                do="Mend the untouched code first",
+                why="it does not run, so nothing can be compared with it",
+                command="nightlab show 1 --log",
+            )
+        ]
     return [
         *_trouble(history, ending),
         *_ruler(history, seen, moved),
@@ -38,15 +47,6 @@ def steps(
 
 
 def _trouble(history: History, ending: Ending) -> Iterator[Step]:
-    baseline = history.baseline
-    if baseline is not None and baseline.verdict is Verdict.CRASH:
-        yield Step(
-            kind="baseline",
-            do="Mend the untouched code first",
-            why="it does not run, so nothing can be compared with it",
-            command="nightlab show 1 --log",
-        )
-        return
     if ending.state != "running" and ending.reason in (None, "error"):
         why = ending.detail or "the lab ended without saying why: killed, or the power went"
         yield Step(kind="resume", do="Resume: nothing is lost", why=why, command="nightlab run")

@@ -15,9 +15,9 @@ PROVISIONAL = "provisional: not yet confirmed on fresh seeds"
 def claim(f: Facts) -> str:
     """From baseline to incumbent, with the interval and what it is built on."""
     start, end, sigma = f.baseline, f.incumbent, f.noise.sigma
-    if start is None or (end is None and f.ending.state == "running"):
-        return "The baseline is not measured yet."
-    if end is None:
+    if start is None or end is None:
+        if f.ending.state == "running":
+            return "The baseline is not measured yet."
         return (
             "There is no baseline: the untouched code was never measured, so nothing was compared."
         )
@@ -103,9 +103,9 @@ def effort(f: Facts) -> str:
     ]
     inside = f" ({', '.join(verdicts)})" if verdicts else ""
     nights = f" in {t.sessions} sessions" if t.sessions > 1 else ""
+    parts = f", the baseline and {count(changes, 'change')}{inside}," if changes or t.open else ""
     return (
-        f"{count(t.experiments + t.open, 'experiment')}, the baseline and "
-        f"{count(changes, 'change')}{inside}, took {count(t.runs, 'run')} and "
+        f"{count(t.experiments + t.open, 'experiment')}{parts} took {count(t.runs, 'run')} and "
         f"{duration(t.device_s)} of device time over {duration(t.wall_s)}{nights}."
     )
 

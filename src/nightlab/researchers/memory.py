@@ -21,6 +21,7 @@ Assignment = dict[str, Scalar]
 _LATEST = 200
 _TOP = 100
 _PARENTS = 64  # commits that an experiment still under way may have as its parent
+_PENDING = 16  # a proposal that was refused is never learned; it must not stay for ever
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,22 @@ class Memory:
         self._unplaced: list[_Step] = []
         self._known: dict[str, Assignment] = {}
         self._tried: set[int] = set()
-        self._pending: dict[int, Assignment] = {}
+        self._pending: list[tuple[Assignment, Assignment]] = []  # whole, and what moved
 
     @property
     def pending(self) -> tuple[Assignment, ...]:
         """Proposed here and not yet learned, oldest first."""
-        return tuple(self._pending.values())
+        return tuple(values for values, _ in self._pending)
 
-    def proposed(self, values: Assignment) -> None:
-        """Note that a point has been handed out."""
-        self._pending[_key(values)] = values
-        while len(self._pending) > 32:  # proposals that were refused or lost are never learned
-            del self._pending[next(iter(self._pending))]
+    def proposed(self, values: Assignment, moved: Assignment) -> None:
+        """Note that a point has been handed out, and what in it was changed."""
+        self._tried.add(_key(values))
+        self._pending.append((values, moved))
+        del self._pending[:-_PENDING]
 
     def is_new(self, values: Assignment) -> bool:
         """Whether the point has been neither tried nor handed out."""
-        return _key(values) not in self._tried and _key(values) not in self._pending
+        return _key(values) not in self._tried
 
     def learn(self, experiment: Experiment) -> None:
         """Take a settled experiment; one without constants only links its commit to its parent."""
@@ -133,9 +134,11 @@ class Memory:
         values: Assignment = {**parent, **step.new}
         if step.kept:
             self._known.setdefault(step.commit, values)
-        key = _key(values)
-        self._pending.pop(key, None)
-        self._tried.add(key)
+        self._tried.add(_key(values))
+        for pending in self._pending:
+            if pending[1] == step.new:  # by what moved: its parent is chosen at dispatch
+                self._pending.remove(pending)
+                break
         if step.seen:
             self.observations.append(Observation(step.number, values, step.value))
 

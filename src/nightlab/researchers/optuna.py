@@ -92,21 +92,23 @@ class OptunaResearcher:
         )
         for idea in self._ideas(now):
             if idea.values != values and self._memory.is_new(idea.values):
-                self._memory.proposed(idea.values)
-                return self._proposal(context, values, idea)
+                moved = {n: v for n, v in idea.values.items() if v != values[n]}
+                self._memory.proposed(idea.values, moved)
+                return self._proposal(context, values, moved, idea.hypothesis)
         raise Exhausted(
             f"every value of the {len(constants)} constants worth trying has been tried",
             f"they are {', '.join(values)}",
             "nightlab report",
         )
 
-    def _proposal(self, context: Context, values: Assignment, idea: _Idea) -> Proposal:
-        moved = {n: v for n, v in idea.values.items() if v != values[n]}
+    def _proposal(
+        self, context: Context, values: Assignment, moved: Assignment, hypothesis: str
+    ) -> Proposal:
         changes = tuple(Change(name=n, old=values[n], new=v) for n, v in moved.items())
         return Proposal(
             description=", ".join(f"{c.name} {spoken(c.old)} → {spoken(c.new)}" for c in changes),
             files=dict(apply(context.files, moved)),
-            hypothesis=idea.hypothesis,
+            hypothesis=hypothesis,
             category="constants",
             researcher=self.name,
             changes=changes,

@@ -68,14 +68,14 @@ class Space:
         if self.scale is Scale.POW2:
             return int(2.0 ** round(bent))
         if self.scale in WHOLE:
-            raw = math.exp(bent) if self.scale is Scale.INT_LOG else bent
-            return int(min(self.high, max(self.low, _tidy_int(raw))))
+            raw = _tidy_int(math.exp(bent)) if self.scale is Scale.INT_LOG else round(bent)
+            return int(min(self.high, max(self.low, raw)))
         if self.scale is Scale.COMPLEMENT:
             written = clean(1.0 - tidy(math.exp(-bent)))
         elif self.scale is Scale.LINEAR:
             written = _on_grid(bent, self.high - self.low)
         else:
-            written = tidy(math.exp(bent))
+            written = tidy(math.exp(bent), 2 if self.high > 2 * self.low else 4)
         return min(self.high, max(self.low, written))
 
     def spacing(self) -> float:
