@@ -211,6 +211,9 @@ def test_key_devices_slots(tmp_path: Path) -> None:
     assert len(engine.executor.slots) == 2  # type: ignore[attr-defined]
 
 
+# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py.
+
+
 def test_key_guards_veto_a_keep(tmp_path: Path) -> None:
     train = TRAIN.replace("512.0", "{512.0 if LR > 0.05 else 900.0}").replace(
         'print("peak', 'print(f"peak'

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightlab.errors import ConfigError, ResearcherError
@@ -283,6 +283,7 @@ def test_equal_values_change_nothing_and_wrong_ones_are_refused() -> None:
             apply(files, {name: value})
 
 
+@settings(max_examples=40, deadline=None)  # parsing takes what the machine's load lets it
 @given(st.data())
 def test_what_is_applied_is_found_again_and_nothing_else_moves(data: st.DataObject) -> None:
     files = {"t.py": SCRIPT.replace("\n", data.draw(st.sampled_from(["\n", "\r\n"])))}

@@ -234,18 +234,58 @@ def test_an_incumbent_without_a_value_is_run_again_and_never_taken_for_a_zero(na
     assert decision.wants[0].arm is Arm.INCUMBENT
 
 
-def test_a_promising_candidate_is_confirmed_against_interleaved_runs_of_the_incumbent():
+def test_a_promising_candidate_is_run_again_on_a_seed_of_its_own():
     decision = open_judge().decide(case(tried(9.0), base(10.0, 10.0, 10.0, 10.0)))
     assert decision.action is Action.REPEAT
-    assert {w.arm for w in decision.wants} == {Arm.CANDIDATE, Arm.INCUMBENT}
-    assert len({w.seed for w in decision.wants}) == 1
+    assert [w.arm for w in decision.wants] == [Arm.CANDIDATE]
+    assert decision.wants[0].seed != 1
+
+
+@pytest.mark.parametrize("name", ["default", "record"])
+def test_no_keep_without_a_run_of_the_incumbent_beside_the_candidate(name):
+    far = tried(*[1.0] * 4)
+    decision = open_judge(name).decide(case(far, base(10.0, 10.0, 10.0, 10.0)))
+    assert decision.action is Action.REPEAT
+    assert [w.arm for w in decision.wants] == [Arm.INCUMBENT]
+    moved = again(1.1)  # the whole machine became better meanwhile
+    drifting = Noise(sigma=1.0, df=30, drift=5.0)
+    after = open_judge(name).decide(
+        case(far, (*base(10.0, 10.0, 10.0, 10.0), *moved), noise=drifting)
+    )
+    assert after.action is not Action.KEEP
+
+
+@pytest.mark.parametrize(("name", "noise"), [("record", KNOWN), ("default", Noise(1.0, 30, 0.5))])
+def test_where_the_machine_drifts_every_confirmation_is_a_pair_on_one_seed(name, noise):
+    firsts = set()
+    for number in range(2, 30):
+        decision = open_judge(name).decide(
+            case(tried(9.0), base(10.0, 10.0, 10.0, 10.0), number=number, noise=noise)
+        )
+        assert {w.arm for w in decision.wants} == {Arm.CANDIDATE, Arm.INCUMBENT}
+        assert len({w.seed for w in decision.wants}) == 1
+        firsts.add(decision.wants[0].arm)
+    assert len(firsts) == 2  # who runs first is drawn by lot
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_an_incumbent_that_fails_beside_every_candidate_ends_in_a_decision(name):
+    def draw(arm, _seed):
+        return 1.0 if arm is Arm.CANDIDATE else None
+
+    decision, _, incumbent = play(open_judge(name), draw, base(10.0, 10.0, 10.0))
+    assert decision.action is not Action.REPEAT
+    assert len(incumbent) <= 8
+    broken = (run(None, experiment=1, purpose=Purpose.BASELINE, occasion=1),)
+    decision, _, incumbent = play(open_judge(name), draw, broken, baseline=broken)
+    assert decision.action is Action.INCONCLUSIVE
 
 
 def test_an_incumbent_that_has_not_run_for_long_is_run_again_before_the_candidate():
-    decision = open_judge().decide(case((), base(10.0, 10.5), since_refresh=15))
+    decision = open_judge().decide(case((), base(10.0, 10.5), since_refresh=20))
     assert [w.arm for w in decision.wants] == [Arm.INCUMBENT, Arm.CANDIDATE]
     quiet = open_judge().decide(
-        case((), base(10.0, 10.0, 10.0), noise=Noise(sigma=0.0, df=2), since_refresh=15)
+        case((), base(10.0, 10.0, 10.0), noise=Noise(sigma=0.0, df=2), since_refresh=20)
     )
     assert [w.arm for w in quiet.wants] == [Arm.CANDIDATE]
 
@@ -473,7 +513,12 @@ def guarded(text, mine, theirs=(100.0, 101.0, 99.0, 100.0), *, missing=False):
         run(1.0, seed=i, id=50 + i, metrics={} if missing else {"vram": v})
         for i, v in enumerate(mine, 1)
     )
-    return open_judge().decide(case(candidate, reference, baseline=reference, guards=guards))
+    beside = run(
+        10.0, seed=2, id=99, experiment=1, purpose=Purpose.INCUMBENT, metrics={"vram": theirs[0]}
+    )
+    return open_judge().decide(
+        case(candidate, (*reference, beside), baseline=reference, guards=guards)
+    )
 
 
 def test_a_guard_vetoes_a_keep_and_names_the_limit():

@@ -125,7 +125,7 @@ def test_the_description_reads_as_a_person_writes() -> None:
 
 @pytest.mark.parametrize("better", list(Better))
 def test_a_night_of_forty_finds_most_of_the_gain_in_either_direction(better: Better) -> None:
-    for seed in range(3):
+    for seed in range(2):
         night = Night(opened(seed), lambda v: -better.sign * bowl(v), better=better)
         start = night.incumbent.value
         for _ in range(40):
@@ -160,7 +160,7 @@ def test_crashes_steer_away_without_hiding_what_good_values_teach() -> None:
         return None if float(values["BATCH_SIZE"]) > 64 else bowl(values)
 
     crashes = 0
-    for seed in range(3):
+    for seed in range(2):
         night = Night(opened(seed), fragile)
         for _ in range(45):
             night.step()
@@ -168,8 +168,8 @@ def test_crashes_steer_away_without_hiding_what_good_values_teach() -> None:
         crashes += sum(e.verdict is Verdict.CRASH for e in late)
         assert night.incumbent.value is not None
         assert night.incumbent.value < 0.08
-    # 90 proposals; one that guessed among BATCH_SIZE's five values would crash in a third.
-    assert crashes <= 9
+    # 60 proposals; one that guessed among BATCH_SIZE's five values would crash in a third.
+    assert crashes <= 6
 
 
 def test_constants_that_appear_and_vanish_do_not_break_it() -> None:

@@ -55,7 +55,7 @@ def test_an_svg_the_same_each_time(tmp_path):
 
 
 def test_another_suffix_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="png or .svg"):
+    with pytest.raises(ValueError, match="png or"):
         plot.draw(of(Night()).fold(), tmp_path / "a.pdf")
     assert list(tmp_path.iterdir()) == []
 

@@ -475,10 +475,10 @@ def test_a_hostile_description_shows_as_typed_and_does_nothing(words):
     made.end("error", words)
     html = rendered(page(made))
     assert not re.search(r"<(script|img|a|b|del|h[3-6])\b", html)
-    rows = re.findall(r"<tr>(.*?)</tr>", html, re.S)
+    rows = re.findall(r"<tr>(.*?)</tr>", html, re.DOTALL)
     assert {r.count("<td") + r.count("<th") for r in rows} <= {5, 6, 7}
     assert len(re.findall("<h2>", html)) == 6 - (not facts(made).guards)
-    cells = [shown(c) for c in re.findall(r"<td[^>]*>(.*?)</td>", html, re.S)]
+    cells = [shown(c) for c in re.findall(r"<td[^>]*>(.*?)</td>", html, re.DOTALL)]
     if clean(words, 120):
         assert cells.count(clean(words, 120)) >= 5  # a discovery and four in the appendix
     for line in report.short(made.fold(), locked=False, now=made.at).split("\n"):
@@ -489,7 +489,7 @@ def test_a_hostile_description_shows_as_typed_and_does_nothing(words):
 @given(st.text(max_size=80))
 def test_escaped_text_is_one_inert_cell(words):
     html = rendered(f"| a | b |\n| --- | --- |\n| x | {escape(words)} |")
-    cells = re.findall(r"<td[^>]*>(.*?)</td>", html, re.S)
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", html, re.DOTALL)
     assert len(cells) == 2
     assert "<" not in cells[1]
     assert shown(cells[1]) == clean(words)

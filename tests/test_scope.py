@@ -43,6 +43,32 @@ def test_comments_and_layout_are_no_change(text: str) -> None:
         scope.check({"train.py": text}, BEFORE, ["train.py"])
 
 
+SEEDED = "import torch\nSEED = 1\ntorch.manual_seed(42)\nrng = np.random.default_rng(7 + SEED)\nx = f(random_state=3)\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("SEED = 1", "SEED = 1337"),
+        ("seed(42)", "seed(43)"),
+        ("rng(7", "rng(70"),
+        ("state=3", "state=4"),
+    ],
+)
+def test_a_seed_alone_is_no_change(old: str, new: str) -> None:
+    with pytest.raises(ScopeError, match="only a seed"):
+        scope.check({"train.py": SEEDED.replace(old, new)}, {"train.py": SEEDED}, ["train.py"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("x = f(", "x = g("), ("import torch", "import torch\nLR = 2"), ("7 + SEED", "7 * SEED")],
+)
+def test_a_seed_with_something_else_is_a_change(old: str, new: str) -> None:
+    text = SEEDED.replace(old, new).replace("SEED = 1\n", "SEED = 5\n")
+    assert scope.check({"train.py": text}, {"train.py": SEEDED}, ["train.py"])
+
+
 def test_a_real_change_passes_with_only_the_files_that_differ() -> None:
     before = {**BEFORE, "model.py": "x = 1\n"}
     files = {"train.py": "LR = 0.2\n", "model.py": "x = 1\n"}

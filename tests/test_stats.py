@@ -95,25 +95,85 @@ def test_closing_a_group_keeps_its_noise():
     assert (pool.sigma, pool.df) == before
 
 
-def test_correlation_over_seeds_ignores_differences_between_codes():
+def codes_on_seeds(rho, codes, seeds, rng):
+    shared = rng.standard_normal(seeds)
+    return [
+        {
+            seed: 100.0 * code
+            + math.sqrt(rho) * shared[seed]
+            + math.sqrt(1 - rho) * rng.standard_normal()
+            for seed in range(seeds)
+            if rng.random() < 0.8
+        }
+        for code in range(codes)
+    ]
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_correlation_over_seeds_is_found_whatever_the_codes_differ_by(rho):
     rng = np.random.default_rng(5)
-    rows = []
-    for comparison in range(400):
-        shared = rng.standard_normal(4)
-        shift = rng.normal(0, 50)
-        for seed in range(4):
-            a = shift + shared[seed] + rng.standard_normal()
-            b = -shift + shared[seed] + rng.standard_normal()
-            rows.append((comparison, a, b))
-    rho, df = stats.correlation(rows)
-    assert df == 1200
-    assert rho == pytest.approx(0.5, abs=0.08)
+    found = [
+        stats.seed_correlation([c for c in codes_on_seeds(rho, 16, 4, rng) if len(c) > 1])[0]
+        for _ in range(400)
+    ]
+    assert np.mean(found) == pytest.approx(rho, abs=0.1)
 
 
 def test_correlation_of_too_little_or_constant_data_is_unknown():
-    assert stats.correlation([]) == (None, 0)
-    assert stats.correlation([(1, 2.0, 3.0)]) == (None, 0)
-    assert stats.correlation([(1, 2.0, 3.0), (1, 2.0, 4.0)])[0] is None
+    assert stats.seed_correlation([]) == (None, 0)
+    assert stats.seed_correlation([{1: 2.0, 2: 3.0}]) == (None, 0)
+    assert stats.seed_correlation([{1: 2.0, 2: 2.0}, {1: 1.0, 2: 1.0}])[0] is None
+    assert stats.seed_correlation([{1: 2.0, 2: 3.0}, {3: 2.0, 4: 3.0}])[0] is None
+
+
+def pooled(rows):
+    pool = stats.Pool()
+    for row in rows:
+        pool.add(*row)
+    return pool
+
+
+def test_common_seeds_are_used_only_where_their_correlation_is_beyond_chance():
+    rng = np.random.default_rng(3)
+    used = {}
+    for rho in (0.0, 0.9):
+        used[rho] = [
+            pooled(
+                (code, value, code, seed)
+                for code, seeds in enumerate(codes_on_seeds(rho, 12, 4, rng))
+                for seed, value in seeds.items()
+            ).rho
+            for _ in range(100)
+        ]
+    assert np.mean(used[0.0]) < 0.08
+    assert np.mean(used[0.9]) > 0.5
+
+
+def test_a_reproduced_value_on_the_same_seed_is_no_replicate():
+    pool = pooled([("a", 1.0, 1, 1), ("a", 2.0, 1, 2), ("a", 1.0, 2, 1), ("a", 1.0, 3, 1)])
+    assert pool.df == 1
+    assert pool.sigma == pytest.approx(math.sqrt(0.5))
+    other = pooled([("a", 1.0, 1, 1), ("a", 1.5, 2, 1)])  # the same seed, another value
+    assert other.df == 1
+
+
+def test_drift_is_seen_where_occasions_differ_and_not_where_they_do_not():
+    rng = np.random.default_rng(8)
+    for drift, low, high in ((0.0, 0.0, 0.2), (3.0, 2.0, 4.0)):
+        found = []
+        for _ in range(60):
+            rows = [("a", rng.standard_normal(), 1) for _ in range(4)]
+            for occasion in range(2, 30):
+                level = drift * rng.standard_normal()
+                rows += [("a", level + rng.standard_normal(), occasion) for _ in range(2)]
+            found.append(pooled(rows))
+        assert low <= np.mean([pool.drift for pool in found]) <= high
+        assert np.mean([pool.sigma for pool in found]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_pool_forgets_old_seeds_so_that_a_long_study_stays_small():
+    pool = pooled((code, float(seed), code, seed) for code in range(500) for seed in range(3))
+    assert len(pool._seeds) <= 17
 
 
 def test_paired_comparison_agrees_with_scipy():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +14,8 @@ from nightlab.model import Action, Arm, Better, Decision, Objective, Outcome, Pu
 from nightlab.stats import Pool
 
 OBJECTIVE = Objective(metric="loss", better=Better.LOWER)
+CLAIM_PAIRS = 6  # of baseline and final in the morning: 12 runs on top of the night's
+_FRESH_SEED = 1_000_001
 _ORIGIN = 3.0  # where the baseline's loss is; nothing may depend on it
 
 Measure = Callable[[float, int], float]  # (true gain in sigma, seed) -> measured gain
@@ -28,10 +32,17 @@ class Kept:
 
 @dataclass(frozen=True)
 class Night:
-    """What a night came to, in sigma. ``claimed`` is what its own numbers say was gained."""
+    """What a night came to, in sigma.
+
+    ``recorded`` is what the numbers that the loop itself wrote down say was gained. ``fresh``
+    are the differences of the morning's pairs, baseline against final, empty where nothing was
+    kept; ``tau`` is their standard deviation as the night's noise lets one expect it.
+    """
 
     gain: float
-    claimed: float
+    recorded: float
+    fresh: tuple[float, ...]
+    tau: float
     kept: tuple[Kept, ...]
     decisions: tuple[tuple[int, Decision], ...]
     ideas: int
@@ -60,7 +71,7 @@ class _Lab:
         self.count += 1
         value = _ORIGIN - self.measure(gain, want.seed)
         experiment = number if want.arm is Arm.CANDIDATE else self.incumbent[0].experiment
-        self.noise.add(experiment, value, number)
+        self.noise.add(experiment, value, number, want.seed)
         return Run(
             id=self.count,
             experiment=experiment,
@@ -81,7 +92,7 @@ class _Lab:
             candidate=candidate,
             incumbent=self.incumbent,
             baseline=self.baseline if number > 1 else candidate,
-            noise=Noise(sigma=noise.sigma, df=noise.df, drift=noise.drift),
+            noise=Noise(sigma=noise.sigma, df=noise.df, drift=noise.drift, rho=noise.rho),
             since_refresh=self.since_refresh,
         )
 
@@ -136,12 +147,34 @@ def play(
             lab.true += effect
             lab.incumbent = candidate
             lab.since_refresh = 0
-    claimed = 0.0
+    recorded = 0.0
     if kept:
         before = estimate(lab.baseline, "loss")
         after = estimate(lab.incumbent, "loss")
-        claimed = (before or 0.0) - (after or 0.0)
-    return Night(lab.true, claimed, tuple(kept), tuple(decisions), number - 1, lab.count)
+        recorded = (before or 0.0) - (after or 0.0)
+    noise, df = lab.noise.sigma or 0.0, max(lab.noise.df, 1)
+    return Night(
+        gain=lab.true,
+        recorded=recorded,
+        fresh=_morning(measure, lab.true) if kept else (),
+        tau=math.sqrt(2.0) * noise * (1.0 + 2.0 / df),
+        kept=tuple(kept),
+        decisions=tuple(decisions),
+        ideas=number - 1,
+        runs=lab.count,
+    )
+
+
+def _morning(measure: Measure, gain: float) -> tuple[float, ...]:
+    """Fresh pairs of baseline and final on seeds that the night never used, order by lot."""
+    differences = []
+    for pair in range(CLAIM_PAIRS):
+        seed = _FRESH_SEED + pair
+        final_first = zlib.crc32(f"claim:{pair}".encode()) & 1
+        one = measure(gain if final_first else 0.0, seed)
+        two = measure(0.0 if final_first else gain, seed)
+        differences.append(one - two if final_first else two - one)
+    return tuple(differences)
 
 
 def simulated(judge: Judge, world: World, seed: int, series: tuple[float, ...] = ()) -> Night:

@@ -14,7 +14,7 @@ from prepare import NUM_CLASSES, SIDE, TIME_BUDGET, evaluate, load
 # What to turn: the model, then the optimizer, then the regularization.
 HIDDEN = 64  # width of each hidden layer
 DEPTH = 1  # number of hidden layers
-ACTIVATION = "relu"  # relu, gelu or tanh
+ACTIVATION = "tanh"  # tanh, relu or gelu
 INIT_SCALE = 1.0  # times 1/sqrt(fan in)
 LR = 0.02  # the peak of the schedule
 MOMENTUM = 0.8
@@ -143,7 +143,7 @@ def train(rng):
         # The budget is processor time, which a busy neighbour does not eat; on a very busy
         # machine the wall clock ends it.
         spent, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-        progress = max(cpu, spent / 1.25) / TIME_BUDGET
+        progress = max(cpu, spent / 1.5) / TIME_BUDGET
         if progress * 10 >= reported + 1:
             reported = int(progress * 10)
             done = f"step {step:6d} ({min(progress, 1):4.0%})"

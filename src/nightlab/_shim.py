@@ -1,9 +1,9 @@
 """The watcher of one run: a process of its own between nightlab and the command.
 
-Started as ``python -I -S -B _shim.py`` by ``nightlab.process``, which also imports the
-functions for looking at and killing a process tree. It imports little, so that it is up in
-some 10 ms. Its three standard files are pipes to nightlab: 0 the order (a length, then
-``marshal``), then control (one byte or end-of-file asks for the end: nightlab's death is the
+Started by ``nightlab.process`` as ``python -I -S -B``, which runs this module's code and calls
+``main``; nightlab also imports its functions for looking at a process tree and killing it. It
+imports little, so that it is up in some 10 ms. Its three standard files are pipes to
+nightlab: 0 the code and the order, then control (one byte or end-of-file asks for the end: nightlab's death is the
 same thing as its request); 1 the run's output, handed on to the command; 2 the report, one
 JSON line just before the command starts and one when nothing of it is left.
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 # Their public faces (ctypes; signal with its enums) would take 2 and 4 ms of the 10 to start.
 import _ctypes
 import _signal as signal  # type: ignore[import-not-found,unused-ignore]
-import marshal
 import os
 import resource
 import select
@@ -343,23 +342,7 @@ def say(**fields: str | float | list[int] | None) -> None:
         return
 
 
-def read_order() -> dict[str, Any]:
-    """Take the order from standard input, of which not one byte more may be read."""
-
-    def take(count: int) -> bytes:
-        data = b""
-        while len(data) < count:
-            part = os.read(0, count - len(data))
-            if not part:
-                os._exit(0)
-            data += part
-        return data
-
-    order: dict[str, Any] = marshal.loads(take(int.from_bytes(take(8), "little")))  # noqa: S302
-    return order
-
-
-def main() -> None:
+def main(order: dict[str, Any]) -> None:
     """Run one order from its start to the proof that nothing of it is left."""
     # The run can signal its parent. Only SIGKILL and SIGSTOP get through, and nightlab
     # sees to those.
@@ -369,7 +352,7 @@ def main() -> None:
     # see the end of its control pipe, and kill. (The signal also comes when only the thread
     # that started us ends; then it does no harm.)
     prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
-    run = Run(read_order())
+    run = Run(order)
     # Said before it is true: the first thing the command does may be to kill its parent.
     say(started=os.getpid())
     failed = run.start()
@@ -393,7 +376,3 @@ def main() -> None:
         survivors=sorted(survivors),
     )
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -28,9 +28,10 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "budget": (str, int, float),
         "kill_factor": (int, float),
         "data": list,
+        "protect": list,
         "seed_env": str,
     },
-    "objective": {"metric": str, "better": str},
+    "objective": {"metric": str, "better": str, "evaluate": str, "hidden": list},
     "guards": {},
     "researcher": {"use": str, "seed": int, "values": dict, "script": str},
     "judge": {"use": str},
@@ -54,6 +55,9 @@ class Settings:
     budget_s: float = 300.0
     kill_factor: float = 2.0
     data: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+    evaluate: str = ""
+    hidden: tuple[str, ...] = ()
     seed_env: str = "NIGHTLAB_SEED"
     guards: tuple[Guard, ...] = ()
     researcher: Mapping[str, Any] = field(default_factory=dict)
@@ -178,6 +182,9 @@ def parse(table: Mapping[str, Any]) -> Settings:
         budget_s=duration_s("[study] budget", study.get("budget", "5m")),
         kill_factor=_at_least_one("[study] kill_factor", study.get("kill_factor", 2.0)),
         data=_paths("[study] data", study.get("data", []), empty=True),
+        protect=_paths("[study] protect", study.get("protect", []), empty=True),
+        evaluate=objective.get("evaluate", ""),
+        hidden=_hidden(objective),
         seed_env=_env_name("[study] seed_env", study.get("seed_env", "NIGHTLAB_SEED")),
         guards=guards,
         researcher=dict(table.get("researcher", {})),
@@ -211,6 +218,17 @@ def _check_keys(table: Mapping[str, Any]) -> None:
                 f"a study needs {', '.join(f'[{s}] {k}' for s, k in _REQUIRED)}",
                 "nightlab init --force  (writes a new one), or add the key",
             )
+
+
+def _hidden(objective: Mapping[str, Any]) -> tuple[str, ...]:
+    names = _paths("[objective] hidden", objective.get("hidden", []), empty=True)
+    if names and not objective.get("evaluate"):
+        raise ConfigError(
+            "[objective] hidden is set, but [objective] evaluate is not",
+            "what is hidden from training is only seen by a sealed evaluation",
+            'add  evaluate = "python evaluate.py"  under [objective]',
+        )
+    return names
 
 
 def _unknown(where: str, key: str, known: list[str]) -> ConfigError:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from nightlab import commits, ledger, process, runs, scope
+from nightlab import commits, integrity, ledger, process, runs, scope
+from nightlab.attempt import Attempt
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
-from nightlab.errors import ExecutorError, GitError, SandboxError, ScopeError
+from nightlab.errors import ExecutorError, GitError, SandboxError, ScopeError, SealError
 from nightlab.events import (
     Committed,
     Event,
@@ -30,7 +30,7 @@ from nightlab.events import (
     Settled,
     Warned,
 )
-from nightlab.executors import Executor, Job
+from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.journal import Journal
@@ -48,24 +48,17 @@ from nightlab.model import (
     Want,
 )
 from nightlab.process import Finished
+from nightlab.runs import Rig
 from nightlab.sandboxes import Sandbox
+from nightlab.seal import Protected
 
+_INFRASTRUCTURE = (SandboxError, ExecutorError, GitError, OSError)
 _VERDICTS = {
     Action.KEEP: Verdict.KEEP,
     Action.DISCARD: Verdict.DISCARD,
     Action.INCONCLUSIVE: Verdict.INCONCLUSIVE,
     Action.CRASH: Verdict.CRASH,
 }
-
-
-@dataclass(frozen=True)
-class Active:
-    """A run that was started and not yet recorded."""
-
-    started: RunStarted
-    job: Job
-    slot: Slot
-    began_at: float
 
 
 class Engine:
@@ -98,6 +91,8 @@ class Engine:
         self.judge = judge
         self.now = now
         self.study = history.study
+        self.rig = Rig(repo, paths, settings, self.study, executor, sandbox)
+        self._protected = Protected(paths.root, history.started.protected)
         self._scope_at: tuple[str, dict[str, str]] = ("", {})
 
     def record(self, event: Event) -> None:
@@ -201,8 +196,12 @@ class Engine:
 
     # -- run
 
-    def start_run(self, number: int, want: Want, slot: Slot) -> Active | None:
-        """Start one run for experiment ``number``; None when it was lost to infrastructure."""
+    def start_run(self, number: int, want: Want, slot: Slot) -> Attempt | None:
+        """Start one run for experiment ``number``; None when it was lost to infrastructure.
+
+        Raises SealError when a protected file is not what it was.
+        """
+        self._check_protected()
         if want.arm is Arm.INCUMBENT and self.history.incumbent is not None:
             subject = self.history.incumbent
         else:
@@ -220,22 +219,21 @@ class Engine:
         )
         self.record(started)
         began_at = self.now()
+        scope_now = tuple(self._prefix + path for path in self.files_in_scope())
         try:
-            runs.prepare(self._run_dir(run_id))
-            tree = self._run_dir(run_id) / "tree"
-            self.repo.materialise(started.commit, tree, self._index(subject.number))
-            writable = tuple(self._prefix + path for path in self.files_in_scope())
-            order = runs.order(
-                started, slot, self.paths, self.settings, self.study, self.sandbox, writable
-            )
-            job = self.executor.start(order)
-        except (SandboxError, ExecutorError, GitError, OSError) as error:
+            return Attempt(self.rig, started, slot, began_at, scope_now)
+        except _INFRASTRUCTURE as error:
             self._lost(started, began_at, f"{error}")
             return None
-        return Active(started, job, slot, began_at)
 
-    def _run_dir(self, run_id: int) -> Path:
-        return self.paths.run(self.study.tag, run_id)
+    def _check_protected(self) -> None:
+        broken = self._protected.broken()
+        if broken:
+            raise SealError(
+                f"{broken[0]} is not what it was when the study began",
+                "[study] protect names it: results before and after would not compare",
+                f"restore it, or start anew: nightlab run --tag {self.study.tag}b",
+            )
 
     def _purpose(self, number: int, want: Want, subject: Experiment) -> Purpose:
         if number == 1:
@@ -244,24 +242,33 @@ class Engine:
             return Purpose.INCUMBENT
         return Purpose.CONFIRM if any(r.outcome.counts for r in subject.runs) else Purpose.SCREEN
 
-    def finish_run(self, active: Active, finished: Finished | None, lost: str = "") -> Run:
-        """Measure a run that ended (or was lost, with the reason) and record it."""
-        if finished is None:
-            return self._lost(active.started, active.began_at, lost)
-        started = active.started
-        run_dir = self._run_dir(started.run)
-        run = runs.measure(started, active.began_at, finished, run_dir, self.study.objective)
+    def finish_run(self, attempt: Attempt, finished: Finished | None, lost: str = "") -> Run | None:
+        """Take the end of what an attempt ran (None: it was lost, with the reason).
+
+        Returns the recorded run, or None when the attempt goes on with its evaluation.
+        """
+        started = attempt.started
+        run: Run | None = None
+        try:
+            if finished is not None:
+                run = attempt.finish(finished)
+                if run is None:
+                    return None
+        except _INFRASTRUCTURE as error:
+            lost = f"{error}"
+        if run is None:
+            run = runs.lost(started, attempt.began_at, _one_line(lost))
         self.record(RunFinished(run=run))
-        if finished.survivors:
+        if finished is not None and finished.survivors:
             pids = ", ".join(map(str, finished.survivors))
             self.record(Warned(text=f"run {started.run} left processes that do not die: {pids}"))
-        runs.remove_tree(run_dir / "tree")
+        attempt.clean_up()
         return run
 
     def _lost(self, started: RunStarted, began_at: float, why: str) -> Run:
         run = runs.lost(started, began_at, _one_line(why))
         self.record(RunFinished(run=run))
-        runs.remove_tree(self._run_dir(started.run) / "tree")
+        runs.remove_tree(self.paths.run(self.study.tag, started.run) / "tree")
         return run
 
     # -- judge and settle
@@ -286,8 +293,14 @@ class Engine:
         )
 
     def decide(self, number: int) -> Decision:
-        """Ask the judge. Changes nothing."""
-        return self.judge.decide(self.case(number))
+        """Ask the judge, and whether a keep looks measured. Changes nothing."""
+        case = self.case(number)
+        return integrity.review(
+            self.judge.decide(case),
+            case,
+            budget_s=self.study.budget_s,
+            largest_gain=self.history.largest_gain,
+        )
 
     def settle(self, number: int, decision: Decision) -> Verdict | None:
         """Carry a terminal decision out: trailers, refs, branch, ledger.

@@ -5,6 +5,7 @@
     │   └── ConfigError      exit 2  a key, a value, a file of the configuration
     ├── ScopeError           exit 1  a proposal touches what is not its to touch
     ├── GitError             exit 1  git refused, or the repository is not as expected
+    ├── SealError            exit 1  the ruler is not what it was when the study began
     ├── JournalError         exit 1  the journal is foreign, torn in the middle, unwritable
     │   └── LockedError      exit 1  another nightlab holds this study
     ├── MetricError          exit 1  a measurement that cannot be read
@@ -62,6 +63,10 @@ class ScopeError(NightlabError):
 
 class GitError(NightlabError):
     """git refused, or the repository is not in the state the journal says."""
+
+
+class SealError(NightlabError):
+    """A protected file changed: nothing measured from now on would compare."""
 
 
 class JournalError(NightlabError):

@@ -28,13 +28,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag=_
 
 
 class StudyStarted(Event, frozen=True):
-    """The first line: what the study is, and the commit it starts from."""
+    """The first line: what the study is, and the commit it starts from.
+
+    ``protected`` maps each file that ``[study] protect`` covers to its digest.
+    """
 
     study: Study
     base_commit: str
     format: int = FORMAT
     version: str = ""
     machine: dict[str, str] = {}
+    protected: dict[str, str] = {}
 
 
 class SessionStarted(Event, frozen=True):

@@ -79,6 +79,7 @@ class History:
         self.device_seconds = 0.0
         self.crashes_in_a_row = 0
         self.since_refresh = 0
+        self.largest_gain: float | None = None  # of any kept change, in the objective's unit
         self.last_seq = started.seq
         self.last_at = started.at
         self.tried: dict[str, int] = {}  # tree -> the experiment that tried it
@@ -210,6 +211,9 @@ class History:
         if verdict is Verdict.KEEP:
             self.incumbent_number = event.number
             self.since_refresh = 0
+            decision = self.experiments[event.number].decision
+            if decision and decision.evidence.effect is not None:
+                self.largest_gain = max(self.largest_gain or 0.0, decision.evidence.effect)
         else:
             self.noise.close(event.number)
 

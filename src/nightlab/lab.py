@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
-from nightlab import __version__, config, devices, git, ledger, scope
+from nightlab import __version__, config, devices, git, ledger, scope, seal
 from nightlab.config import Paths, Settings
 from nightlab.engine import Engine
 from nightlab.errors import ConfigError, GitError, NightlabError
@@ -68,7 +69,9 @@ def open_study(
             history = fold(journal.events())
             _check_same(history.study, _study(settings, tag, repo.prefix))
         else:
-            history = _start(journal, _study(settings, tag, repo.prefix), head, now())
+            study = _study(settings, tag, repo.prefix)
+            protected = seal.digests(root, settings.protect)
+            history = _start(journal, study, head, protected, now())
         executor = executor or _local(settings)
         engine = Engine(
             paths=paths,
@@ -111,10 +114,10 @@ def _choose_tag(paths: Paths, repo: Repo, now: float) -> str:
     if current is not None:
         return current
     # The reference's rule: a fresh tag. A branch of another project's study takes the name.
-    tag = config.default_tag(now)
-    for letter in ["", *"bcdefghijklmnopqrstuvwxyz"]:
+    tag: str = config.default_tag(now)
+    for letter in ("", *ascii_lowercase[1:]):
         if repo.resolve(f"refs/heads/autoresearch/{tag}{letter}") is None:
-            return tag + letter
+            return f"{tag}{letter}"
     return tag
 
 
@@ -139,12 +142,12 @@ def _check_new(repo: Repo, head: str, tag: str, settings: Settings) -> None:
 
 
 def _check_data(root: Path, settings: Settings) -> None:
-    for name in settings.data:
+    for name in (*settings.data, *settings.protect, *settings.hidden):
         if not (root / name).exists():
             raise ConfigError(
                 f"{root / name} is not there",
-                "[study] data names it, and every run is given it",
-                f"restore {name}, or take it out of [study] data",
+                "nightlab.toml names it, and runs need it",
+                f"restore {name}, or take it out of nightlab.toml",
             )
 
 
@@ -158,17 +161,29 @@ def _study(settings: Settings, tag: str, prefix: str) -> Study:
         kill_factor=settings.kill_factor,
         guards=settings.guards,
         data=settings.data,
+        protect=settings.protect,
+        evaluate=settings.evaluate,
+        hidden=settings.hidden,
         seed_env=settings.seed_env,
         prefix=prefix,
     )
 
 
-def _start(journal: Journal, study: Study, head: str, now: float) -> History:
+def _start(
+    journal: Journal, study: Study, head: str, protected: dict[str, str], now: float
+) -> History:
     machine = {key: str(value) for key, value in devices.describe().items()}
     for _ in journal.events():  # nothing is there: this only readies the journal for appending
         break
     first = journal.append(
-        StudyStarted(study=study, base_commit=head, version=__version__, machine=machine, at=now)
+        StudyStarted(
+            study=study,
+            base_commit=head,
+            version=__version__,
+            machine=machine,
+            protected=protected,
+            at=now,
+        )
     )
     return History(first)
 

@@ -21,8 +21,9 @@ from types import FrameType
 from typing import Any
 
 from nightlab import budget, inbox
+from nightlab.attempt import Attempt
 from nightlab.budget import Bounds
-from nightlab.engine import Active, Engine
+from nightlab.engine import Engine
 from nightlab.errors import NightlabError
 from nightlab.events import (
     Noted,
@@ -64,7 +65,7 @@ class Loop:
         self.history = engine.history
         self.researcher = researcher
         self.bounds = bounds
-        self.active: list[Active] = []
+        self.active: list[Attempt] = []
         self.stopping: Ending | None = None
         self._watch = watch
         self._wants: dict[int, deque[Want]] = {}
@@ -235,7 +236,6 @@ class Loop:
                     continue
             except NightlabError as error:  # the machine's failure, never the candidate's
                 lost = f"{error.what}: {error.why}"
-            self.active.remove(active)
             self._record(active, finished, lost)
 
     def _idle(self) -> bool:
@@ -243,8 +243,11 @@ class Loop:
         waiting = self.history.paused is not None or self.thinker.backing_off
         return waiting or self._lost_in_a_row > 0
 
-    def _record(self, active: Active, finished: Finished | None, lost: str) -> None:
+    def _record(self, active: Attempt, finished: Finished | None, lost: str) -> None:
         run = self.engine.finish_run(active, finished, lost)
+        if run is None:
+            return  # its evaluation runs now, in the same slot
+        self.active.remove(active)
         if run.outcome is Outcome.LOST:
             self._lost_in_a_row += 1
         elif run.outcome is not Outcome.STOPPED:

@@ -98,7 +98,10 @@ class Study(Value, frozen=True):
 
     ``edit`` and ``data`` are paths relative to ``prefix``, which is the project's folder
     inside its git repository ("" at the top). ``command`` is run by ``/bin/sh -c`` in the
-    project's folder of a fresh worktree.
+    project's folder of a fresh copy. ``data`` is untracked and linked into every copy;
+    ``protect`` is untracked and must not change. With ``evaluate`` the study is *sealed*: that
+    command, run in a second box on the artifact that training left, prints the metrics;
+    ``hidden`` paths exist only there.
     """
 
     tag: str
@@ -109,6 +112,9 @@ class Study(Value, frozen=True):
     kill_factor: float = 2.0
     guards: tuple[Guard, ...] = ()
     data: tuple[str, ...] = ()
+    protect: tuple[str, ...] = ()
+    evaluate: str = ""
+    hidden: tuple[str, ...] = ()
     seed_env: str = "NIGHTLAB_SEED"
     prefix: str = ""
 
@@ -165,7 +171,8 @@ class Run(Value, frozen=True):
     ``metrics`` holds what was read, finite numbers only; a missing metric is absent.
     ``cpu_s`` and ``peak_memory_bytes`` are of the whole process tree.
     ``detail`` is one line that says why the outcome is what it is ("" for ok); ``notes``
-    say what was odd about the printed metrics.
+    say what was odd about the printed metrics, ``flags`` what it did that it must not do.
+    ``evaluate_s`` is the time of the sealed evaluation, which ``duration_s`` does not hold.
     """
 
     id: int
@@ -185,6 +192,8 @@ class Run(Value, frozen=True):
     detail: str = ""
     traceback: str = ""
     notes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    evaluate_s: float | None = None
 
 
 class Want(Value, frozen=True):

@@ -13,7 +13,7 @@ twice and drops its environment is not found. That is best effort, and untested.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import functools
 import json
 import marshal
 import os
@@ -27,6 +27,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from nightlab import _shim
@@ -37,10 +38,20 @@ from nightlab.errors import ExecutorError, NightlabError
 __all__ = ["Child", "Completed", "Finished", "call", "clean", "not_found", "start", "sweep"]
 
 LOG_BYTES = 8 * 1024**2
-# Compiling the script anew would be a third of its start.
-_SHIM = importlib.util.cache_from_source(_shim.__file__)
-if not Path(_SHIM).exists():
-    _SHIM = _shim.__file__
+# The shim is handed over compiled: compiling it anew would be a third of its start, and a
+# cached file may be of another version.
+_BOOT = """
+import marshal, os
+def take(count):
+    data = b""
+    while len(data) < count:
+        data += os.read(0, count - len(data)) or os._exit(0)
+    return data
+order = marshal.loads(take(int.from_bytes(take(8), "little")))
+shim = {"__name__": "shim"}
+exec(order["code"], shim)
+shim["main"](order)
+"""
 _READ_BYTES = 256 * 1024
 _LOOK_S = 0.25
 # How much later than the shim nightlab itself acts: less would race an honest shim on a busy
@@ -160,6 +171,7 @@ def start(
             f"the log {log} cannot be written", str(error), "df -h . && ls -ld .nightlab"
         ) from error
     order = {
+        "code": _shim_code(),
         "argv": [os.fsencode(word) for word in argv],
         "env": {os.fsencode(k): os.fsencode(v) for k, v in {**env, MARKER: marker}.items()},
         "cwd": os.fsencode(cwd),
@@ -173,7 +185,7 @@ def start(
     data = marshal.dumps(order)
     try:
         shim = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", _SHIM],
+            [sys.executable, "-I", "-S", "-B", "-c", _BOOT],
             bufsize=0,
             cwd="/",
             env={},
@@ -365,6 +377,11 @@ def not_found(finished: Finished, tail: Sequence[str]) -> str | None:
         if match:
             return match[1]
     return None
+
+
+@functools.cache
+def _shim_code() -> CodeType:
+    return compile(Path(_shim.__file__).read_bytes(), _shim.__file__, "exec")
 
 
 def _prepare() -> None:

@@ -18,10 +18,10 @@ from nightlab import git
 from nightlab.model import Better
 
 _USUAL = ("train.py", "main.py", "run.py", "train.sh", "run.sh")
-_NAME = r"[A-Za-z_][A-Za-z0-9_./@-]{0,63}"
-_LEADS = re.compile(rf"(?:.*\n)?\s*(?:METRIC\s+)?({_NAME})\s*[:=]\s*", re.DOTALL)
+NAME = r"[A-Za-z_][A-Za-z0-9_./@-]{0,63}"
+_LEADS = re.compile(rf"(?:.*\n)?\s*(?:METRIC\s+)?({NAME})\s*[:=]\s*", re.DOTALL)
 _FORMATTED = re.compile(
-    rf"(?:^|\n)\s*(?:METRIC\s+)?({_NAME})\s*[:=]\s*"
+    rf"(?:^|\n)\s*(?:METRIC\s+)?({NAME})\s*[:=]\s*"
     r"(?:%[-+ #0-9.]*[dfgeE]|\{[^{}]*\})\s*(?=\n|$)"
 )
 _LOWER = frozenset(
@@ -92,7 +92,7 @@ def recognise(
     karpathy = all((folder / n).is_file() for n in ("train.py", "prepare.py", "program.md"))
     scripts = ("train.py",) if karpathy else tuple(_scripts(folder))
     script = _named_script(folder, command) if command else None
-    if script is None and len(scripts) == 1:
+    if command is None and len(scripts) == 1:
         script = scripts[0]
     scope = edit or ((_python_of(folder, script),) if script else ())
     sources = _sources(folder, [script, *scope] if script else list(scope))
@@ -262,14 +262,14 @@ def _metrics_of(arguments: list[ast.expr]) -> Iterator[str]:
 
 def _of_fstring(node: ast.JoinedStr) -> Iterator[str]:
     """``f"val_bpb:   {x:.6f}"``: a name, a colon, one value, and nothing else on the line."""
-    for before, value, after in _threes(node.values):
+    for at, (before, value, after) in enumerate(_threes(node.values)):
         if not isinstance(value, ast.FormattedValue):
             continue
         lead = before.value if isinstance(before, ast.Constant) else None
         tail = after.value if isinstance(after, ast.Constant) else "" if after is None else None
         if not isinstance(lead, str) or not isinstance(tail, str):
             continue
-        found = _LEADS.fullmatch(lead)
+        found = _LEADS.fullmatch(lead) if at == 1 or "\n" in lead else None
         if found and (not tail.strip(" \t") or re.match(r"[ \t]*\n", tail)):
             yield found[1]
 
@@ -295,7 +295,7 @@ def _of_template(node: ast.BinOp | ast.Call) -> Iterator[str]:
 
 def _named_in_program(folder: Path) -> Iterator[str]:
     """Metrics in backticks in program.md, for scripts that print names made at run time."""
-    for name in re.findall(rf"`({_NAME})`", _read(folder / "program.md")):
+    for name in re.findall(rf"`({NAME})`", _read(folder / "program.md")):
         if direction(name) is not None and not name.startswith("train"):
             yield name
 

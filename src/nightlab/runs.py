@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,14 +15,36 @@ import msgspec
 from nightlab import config, metrics, process
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
-from nightlab.errors import ExecutorError
+from nightlab.errors import ExecutorError, NightlabError
 from nightlab.events import RunStarted
-from nightlab.executors import Order
+from nightlab.executors import Executor, Order
+from nightlab.git import Repo
 from nightlab.model import Objective, Outcome, Run, Study
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Sandbox
 
+LOG = "log.txt"
+ARTIFACT = "artifact"
+EVALUATION = "evaluation"
+ARTIFACT_BYTES = 8 << 30
+ARTIFACT_FILES = 10_000
 _TAIL_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What is the same from run to run of a study."""
+
+    repo: Repo
+    paths: Paths
+    settings: Settings
+    study: Study
+    executor: Executor
+    sandbox: Sandbox
+
+
+class ArtifactError(NightlabError):
+    """What training left can not be evaluated: the candidate's fault."""
 
 
 def prepare(run_dir: Path) -> None:
@@ -30,71 +54,158 @@ def prepare(run_dir: Path) -> None:
     run_dir.mkdir(parents=True)
 
 
-def order(
-    started: RunStarted,
-    slot: Slot,
-    paths: Paths,
-    settings: Settings,
-    study: Study,
-    sandbox: Sandbox,
-    writable: tuple[str, ...],
-) -> Order:
-    """What to run, where, with what in its hands. The tree must lie in ``run folder/tree``.
+def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...]) -> Order:
+    """The order for the command itself, in ``run folder/tree``; hidden paths are not there.
 
     Raises ExecutorError when declared data is not there.
     """
-    run_dir = paths.run(study.tag, started.run)
+    run_dir = rig.paths.run(rig.study.tag, started.run)
     tree = run_dir / "tree"
-    cwd = tree / study.prefix
-    data = tuple(_link_data(paths.root, cwd, name) for name in study.data)
-    env = config.passed_env(settings.pass_env) | slot.env
-    env |= {
-        "TIME_BUDGET": f"{study.budget_s:g}",
-        study.seed_env: str(started.seed),
-        "NIGHTLAB_SEED": str(started.seed),
-        "NIGHTLAB_RESULT": str(run_dir / "result.json"),
-    }
-    venv = paths.root / ".venv"
-    if venv.is_dir():  # `uv run` would build a fresh environment in every copy of the project
-        env["UV_PROJECT_ENVIRONMENT"] = str(venv)
+    hidden = rig.study.hidden
+    for name in hidden:
+        _remove(tree / rig.study.prefix / name)
+    shown = [n for n in (*rig.study.data, *rig.study.protect) if n not in hidden]
+    artifact = run_dir / ARTIFACT
+    if rig.study.evaluate:
+        artifact.mkdir()
+    env = _env(rig, started, slot) | {"NIGHTLAB_ARTIFACT": str(artifact)}
     cell = Cell(
-        command=study.command,
+        command=rig.study.command,
         tree=tree,
-        cwd=cwd,
+        cwd=tree / rig.study.prefix,
         run_dir=run_dir,
         env=env,
         writable=writable,
-        data=data,
-        memory_bytes=settings.memory_bytes,
+        data=_linked(rig, tree, shown),
+        memory_bytes=rig.settings.memory_bytes,
         gpus=slot.gpus,
     )
+    return _order(rig, started, slot, cell, run_dir / LOG)
+
+
+def evaluation(rig: Rig, started: RunStarted, slot: Slot, scope: Collection[str]) -> Order:
+    """The order for the sealed evaluator, in ``run folder/evaluation``: a box of its own.
+
+    Nothing there is writable but its own folder. The candidate's files are data: they lie in
+    ``$NIGHTLAB_CANDIDATE``, not where the evaluator could import them by accident; what
+    training left lies in ``$NIGHTLAB_ARTIFACT``. Raises ExecutorError when data is not there.
+    """
+    run_dir = rig.paths.run(rig.study.tag, started.run)
+    box = run_dir / EVALUATION
+    tree, candidate, artifact = box / "tree", box / "candidate", box / ARTIFACT
+    candidate.mkdir()
+    for path in scope:
+        source, target = tree / path, candidate / path
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+    copy_artifact(run_dir / ARTIFACT, artifact)
+    env = _env(rig, started, slot) | {
+        "NIGHTLAB_RESULT": str(box / "result.json"),
+        "NIGHTLAB_ARTIFACT": str(artifact),
+        "NIGHTLAB_CANDIDATE": str(candidate),
+    }
+    names = dict.fromkeys((*rig.study.data, *rig.study.protect, *rig.study.hidden))
+    cell = Cell(
+        command=rig.study.evaluate,
+        tree=tree,
+        cwd=tree / rig.study.prefix,
+        run_dir=box,
+        env=env,
+        data=_linked(rig, tree, [n for n in names if not _is_committed(tree, rig, n)]),
+        memory_bytes=rig.settings.memory_bytes,
+        gpus=slot.gpus,
+    )
+    return _order(rig, started, slot, cell, box / LOG)
+
+
+def _is_committed(tree: Path, rig: Rig, name: str) -> bool:
+    return (tree / rig.study.prefix / name).exists()
+
+
+def _env(rig: Rig, started: RunStarted, slot: Slot) -> dict[str, str]:
+    run_dir = rig.paths.run(rig.study.tag, started.run)
+    env = config.passed_env(rig.settings.pass_env) | slot.env
+    env |= {
+        "TIME_BUDGET": f"{rig.study.budget_s:g}",
+        rig.study.seed_env: str(started.seed),
+        "NIGHTLAB_SEED": str(started.seed),
+        "NIGHTLAB_RESULT": str(run_dir / "result.json"),
+    }
+    venv = rig.paths.root / ".venv"
+    if venv.is_dir():  # `uv run` would build a fresh environment in every copy of the project
+        env["UV_PROJECT_ENVIRONMENT"] = str(venv)
+    return env
+
+
+def _order(rig: Rig, started: RunStarted, slot: Slot, cell: Cell, log: Path) -> Order:
     return Order(
         cell=cell,
-        sandbox=sandbox,
+        sandbox=rig.sandbox,
         slot=slot,
-        wall_s=study.deadline_s,
-        log=run_dir / "log.txt",
+        wall_s=rig.study.deadline_s,
+        log=log,
         marker=started.marker,
     )
 
 
-def _link_data(root: Path, cwd: Path, name: str) -> Path:
-    source, link = root / name, cwd / name
-    if not source.exists():
-        why = "[study] data in nightlab.toml names it"
-        raise ExecutorError(f"{source} is not there", why, f"restore {name}, or edit the key")
-    if not link.exists():
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(source)
-    return source
+def _linked(rig: Rig, tree: Path, names: Collection[str]) -> tuple[Path, ...]:
+    """Make untracked paths appear in the copy; where they really are, for the sandbox."""
+    found = []
+    for name in names:
+        source, link = rig.paths.root / name, tree / rig.study.prefix / name
+        if not source.exists():
+            why = "nightlab.toml names it, and a run needs it"
+            raise ExecutorError(f"{source} is not there", why, f"restore {name}, or edit the key")
+        if not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(source)
+        found.append(source)
+    return tuple(found)
+
+
+def copy_artifact(source: Path, target: Path) -> None:
+    """Copy what training left, regular files and folders only, within bounds.
+
+    Links are left behind: they could point at what the evaluator may read and training may
+    not. Raises ArtifactError when it is too much.
+    """
+    target.mkdir()
+    left_bytes, left_files = ARTIFACT_BYTES, ARTIFACT_FILES
+    for here, folders, files in os.walk(source):
+        inside = target / os.path.relpath(here, source)
+        folders[:] = [f for f in folders if not os.path.islink(os.path.join(here, f))]
+        inside.mkdir(exist_ok=True)
+        for name in files:
+            data = _open_regular(os.path.join(here, name))
+            if data is None:
+                continue
+            with data:
+                left_bytes -= os.fstat(data.fileno()).st_size
+                left_files -= 1
+                if left_bytes < 0 or left_files < 0:
+                    raise ArtifactError(
+                        "the artifact is too large to evaluate",
+                        f"at most {ARTIFACT_BYTES >> 30} GiB in {ARTIFACT_FILES} files are taken",
+                        "save the model alone",
+                    )
+                with (inside / name).open("wb") as copy:
+                    shutil.copyfileobj(data, copy, 1 << 20)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def measure(
-    started: RunStarted, began_at: float, finished: Finished, run_dir: Path, objective: Objective
+    started: RunStarted, began_at: float, finished: Finished, folder: Path, objective: Objective
 ) -> Run:
-    """Read what a run left: its log and result file; tell its outcome. Never raises for either."""
-    output = _read(run_dir / "log.txt")
-    result = _read(run_dir / "result.json", metrics.MAX_RESULT_BYTES)
+    """Read what a box left: its log and result file; tell its outcome. Never raises for either."""
+    output = _read(folder / LOG)
+    result = _read(folder / "result.json", metrics.MAX_RESULT_BYTES)
     measured = metrics.read(output, result or None, complete=finished.exit_code is not None)
     outcome, detail, trace = metrics.classify(
         exit_code=finished.exit_code,
@@ -140,12 +251,27 @@ def _record(started: RunStarted, began_at: float, outcome: Outcome, detail: str)
 
 def _read(path: Path, most: int = -1) -> bytes:
     """The bytes of a regular file; b"" where there is none, or a run planted something else."""
+    file = _open_regular(str(path))
+    if file is None:
+        return b""
+    with file:
+        return file.read(most)
+
+
+def _open_regular(path: str) -> io.BufferedReader | None:
+    """A regular file with one name, opened without following a link; None for anything else.
+
+    A second name (a hard link) could be one that the run itself may not read or write.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return b""
-    with os.fdopen(fd, "rb") as file:
-        return file.read(most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        return None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(fd)
+        return None
+    return os.fdopen(fd, "rb")
 
 
 def remove_tree(folder: Path) -> None:
@@ -156,13 +282,13 @@ def remove_tree(folder: Path) -> None:
 
     def unlock(_call: Callable[..., object], path: str, _error: object) -> None:
         try:
-            for place in (os.path.dirname(path), path):  # noqa: PTH120  odd names survive as str
-                if not os.path.islink(place):  # noqa: PTH114
-                    os.chmod(place, 0o700)  # noqa: PTH101
-            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+            for place in (os.path.dirname(path), path):
+                if not os.path.islink(place):
+                    os.chmod(place, 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                os.unlink(path)  # noqa: PTH108
+                os.unlink(path)
         except OSError:
             return
 

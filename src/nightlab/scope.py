@@ -6,7 +6,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nightlab.errors import ScopeError
 
@@ -34,7 +34,7 @@ def check(
 
     ``files`` are the proposal's, ``before`` the texts in scope on its parent. Raises
     ScopeError, in words for the researcher, when it touches a file out of scope, does not
-    parse, or changes nothing that runs (comments and layout do not run).
+    parse, changes nothing that runs (comments and layout do not run), or only a seed.
     """
     for path in files:
         if not matches(path, patterns) or path.startswith("/") or ".." in path.split("/"):
@@ -46,10 +46,16 @@ def check(
     changed = {p: t for p, t in files.items() if before.get(p) != t}
     for path, text in changed.items():
         _check_parses(path, text)
-    if not any(_runs_differently(p, before.get(p), t) for p, t in changed.items()):
+    if not any(_differs(p, before.get(p), t, _tree) for p, t in changed.items()):
         raise ScopeError(
             "the proposal changes nothing that runs",
             "the files are the same but for comments and layout" if changed else "no file differs",
+            "propose a change of the code itself",
+        )
+    if not any(_differs(p, before.get(p), t, _seedless) for p, t in changed.items()):
+        raise ScopeError(
+            "the proposal changes only a seed",
+            "seeds belong to nightlab, which varies them; a lucky one is no improvement",
             "propose a change of the code itself",
         )
     return changed
@@ -69,13 +75,68 @@ def _check_parses(path: str, text: str | None) -> None:
         ) from error
 
 
-def _runs_differently(path: str, old: str | None, new: str | None) -> bool:
+def _differs(path: str, old: str | None, new: str | None, view: Callable[[str], str]) -> bool:
+    """Whether two versions of a file differ in what ``view`` sees of the syntax tree."""
     if old is None or new is None or not path.endswith(".py"):
         return old != new
     try:
-        return ast.dump(ast.parse(old)) != ast.dump(ast.parse(new))
+        return view(old) != view(new)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return _tokens(old) != _tokens(new)
+
+
+def _tree(text: str) -> str:
+    return ast.dump(ast.parse(text))
+
+
+def _seedless(text: str) -> str:
+    return ast.dump(_Seedless().visit(ast.parse(text)))
+
+
+_SEED_NAME = re.compile(r"(?:.*_)?(?:seeds?|random_state)(?:_.*)?|rng_seed", re.IGNORECASE)
+_SEED_CALL = re.compile(
+    r"(?:.*_)?seed(?:_all|_everything)?|Random|RandomState|default_rng|PRNGKey|key|Generator"
+    r"|SeedSequence|set_random_seed"
+)
+
+
+class _Seedless(ast.NodeTransformer):
+    """Blanks the numbers that seed a generator: by the name they go to, or the call they are in."""
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        if all(isinstance(t, ast.Name) and _SEED_NAME.fullmatch(t.id) for t in node.targets):
+            node.value = _blank(node.value)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        self.generic_visit(node)
+        if (
+            isinstance(node.target, ast.Name)
+            and _SEED_NAME.fullmatch(node.target.id)
+            and node.value
+        ):
+            node.value = _blank(node.value)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        name = node.func.id if isinstance(node.func, ast.Name) else name
+        if _SEED_CALL.fullmatch(name):
+            node.args = [_blank(arg) for arg in node.args]
+        for keyword in node.keywords:
+            if keyword.arg and _SEED_NAME.fullmatch(keyword.arg):
+                keyword.value = _blank(keyword.value)
+        return node
+
+
+def _blank(value: ast.expr) -> ast.expr:
+    """The expression with its whole numbers made equal; all else in it still counts."""
+    for node in ast.walk(value):
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            node.value = 0
+    return value
 
 
 def _tokens(text: str) -> list[str]:

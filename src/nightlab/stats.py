@@ -117,17 +117,38 @@ class Pool:
         self._occasions: dict[Hashable, dict[Hashable, Group]] = {}
         self._all = (0.0, 0)  # (sum of squares, df) about each code's mean
         self._near = (0.0, 0)  # about each code's mean on each occasion
+        self._groups = self._count = 0  # codes on occasions, and runs in all
+        self._seeds: dict[Hashable, dict[int, float]] = {}
+        self._rho: float | None = None  # None: to be computed anew
 
-    def add(self, key: Hashable, value: float, occasion: Hashable = None) -> None:
-        """One more replicate of the code ``key``, run on ``occasion``."""
+    def add(
+        self, key: Hashable, value: float, occasion: Hashable = None, seed: int | None = None
+    ) -> None:
+        """One more replicate of the code ``key``, run on ``occasion`` with ``seed``.
+
+        The same value on the same seed is a reproduction, not a replicate: it does not count.
+        """
+        if seed is not None:
+            seeds = self._seeds.setdefault(key, {})
+            if seeds.get(seed) == value:
+                return
+            seeds[seed] = value
+            if len(seeds) > 1:
+                self._rho = None
+                self._seeds[key] = self._seeds.pop(key)  # the last in order is the newest
+                self._forget()
         self._all = _grow(self._all, self._codes, key, value)
         near = self._occasions.setdefault(key, {})
+        self._groups += occasion not in near
+        self._count += 1
         self._near = _grow(self._near, near, occasion, value)
 
     def close(self, key: Hashable) -> None:
         """Forget the details of ``key``, which gets no more runs: its noise stays counted."""
         self._codes.pop(key, None)
         self._occasions.pop(key, None)
+        if len(self._seeds.get(key, ())) < 2:  # noqa: PLR2004  one run correlates with nothing
+            self._seeds.pop(key, None)
 
     @property
     def sigma(self) -> float | None:
@@ -151,9 +172,30 @@ class Pool:
         between, near = between_ss / between_df, max(near_ss, 0.0) / near_df
         if between <= near * _f_quantile(_DRIFT_SURE, between_df, near_df):
             return 0.0
-        return math.sqrt(between - near)
+        return math.sqrt((between - near) * self._groups / self._count)
+
+    @property
+    def rho(self) -> float:
+        """The share of a run's variance that common seeds take out of a comparison; 0 to 0.95.
+
+        The correlation over seeds of the codes that ran on two or more, less its own standard
+        error, so that it is used only where it pays. ``seed_correlation`` has the formula.
+        """
+        if self._rho is None:
+            codes = [seeds for seeds in self._seeds.values() if len(seeds) > 1]
+            found, products = seed_correlation(codes)
+            slack = 1.0 / math.sqrt(products) if products else 1.0
+            self._rho = min(0.95, max(0.0, (found or 0.0) - slack))
+        return self._rho
+
+    def _forget(self) -> None:
+        """Keep the seeds of the newest codes only: enough for rho, and memory stays flat."""
+        many = [key for key, seeds in self._seeds.items() if len(seeds) > 1]
+        for key in many[:-_RHO_CODES]:
+            del self._seeds[key]
 
 
+_RHO_CODES = 16
 _DRIFT_DF = 3  # fewer degrees of freedom on either side say nothing about drift
 _DRIFT_SURE = 0.9
 
@@ -173,28 +215,33 @@ def _f_quantile(p: float, dfn: int, dfd: int) -> float:
     return float(fdtri(dfn, dfd, p))
 
 
-def correlation(pairs: Iterable[tuple[Hashable, float, float]]) -> tuple[float | None, int]:
-    """Correlation of the two arms over common seeds, pooled within comparisons, and its df.
+def seed_correlation(codes: Sequence[dict[int, float]]) -> tuple[float | None, int]:
+    """Correlation of runs of different codes on the same seed, and the products it rests on.
 
-    ``pairs`` are (comparison, first arm, second arm). Means are removed within each
-    comparison, so that differences between codes are not mistaken for correlation.
-    None with fewer than one degree of freedom or no variance.
+    ``codes`` map seed to value, two seeds or more each. Products of the residuals about each
+    code's mean, over their expectation under a two-way layout with a random seed effect, over
+    the pooled within-code variance. None without two codes that share a seed, or no variance.
     """
-    groups: dict[Hashable, list[tuple[float, float]]] = {}
-    for key, a, b in pairs:
-        groups.setdefault(key, []).append((a, b))
-    saa = sbb = sab = 0.0
-    df = 0
-    for members in groups.values():
-        mean_a = math.fsum(a for a, _ in members) / len(members)
-        mean_b = math.fsum(b for _, b in members) / len(members)
-        saa += sum((a - mean_a) ** 2 for a, _ in members)
-        sbb += sum((b - mean_b) ** 2 for _, b in members)
-        sab += sum((a - mean_a) * (b - mean_b) for a, b in members)
-        df += len(members) - 1
-    if df < 1 or saa <= 0.0 or sbb <= 0.0:
-        return None, df
-    return max(-1.0, min(1.0, sab / math.sqrt(saa * sbb))), df
+    ss, df = 0.0, 0
+    residuals = []
+    for seeds in codes:
+        mean = math.fsum(seeds.values()) / len(seeds)
+        residuals.append({seed: value - mean for seed, value in seeds.items()})
+        ss += sum(r * r for r in residuals[-1].values())
+        df += len(seeds) - 1
+    top = bottom = 0.0
+    products = 0
+    for i, mine in enumerate(residuals):
+        for its in residuals[:i]:
+            common = mine.keys() & its.keys()
+            n, m = len(mine), len(its)
+            weight = 1.0 - 1.0 / n - 1.0 / m + len(common) / (n * m)
+            top += sum(mine[seed] * its[seed] for seed in sorted(common))
+            bottom += len(common) * weight
+            products += len(common)
+    if bottom <= 0.0 or ss <= 0.0:
+        return None, products
+    return max(-1.0, min(1.0, top / bottom / (ss / df))), products
 
 
 # --- comparisons ----------------------------------------------------------------------------

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,7 +18,14 @@ from typer.exceptions import Abort, TyperException
 
 from nightlab import __version__
 from nightlab.cli import asking, base, bugs, checking, demonstrating, reading, running, setting_up
-from nightlab.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, NightlabError, UsageError
+from nightlab.errors import (
+    EXIT_BUG,
+    EXIT_DONE,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    NightlabError,
+    UsageError,
+)
 
 __all__ = ["app", "main"]
 
@@ -24,6 +33,7 @@ __all__ = ["app", "main"]
 _MACHINE = {
     errno.ENOSPC: "df -h .",
     errno.EDQUOT: "df -h .",
+    errno.EFBIG: "ulimit -f; df -h .",
     errno.EROFS: "ls -ld . .nightlab",
     errno.EACCES: "ls -ld . .nightlab",
     errno.EPERM: "ls -ld . .nightlab",
@@ -85,6 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a path need not be UTF-8, nor the terminal
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except OSError:  # there is nobody left to tell
+        return EXIT_ERROR
+    finally:
+        _let_go()
+
+
+def _run(words: Sequence[str]) -> int:
     as_json = "--json" in words
     try:
         return int(app(words, prog_name="nightlab", standalone_mode=False) or EXIT_DONE)
@@ -108,6 +127,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refused.exit_code
     except Exception as error:  # noqa: BLE001 - the last line of defence: a log, no traceback
         return bugs.tell(error, words, as_json=as_json)
+
+
+def _let_go() -> None:
+    """Flush; what cannot be written any more goes nowhere, and changes no exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _usage(error: TyperException, words: Sequence[str]) -> UsageError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -150,9 +152,19 @@ def initialise(root: Path, wanted: Wanted, *, force: bool, ask: bool) -> Done:
             f"nightlab knows {', '.join(RESEARCHERS)}",
             "nightlab init --researcher optuna",
         )
+    if wanted.metric is not None and not re.fullmatch(project.NAME, wanted.metric, re.ASCII):
+        raise UsageError(
+            f"--metric {wanted.metric!r} cannot be a metric's name",
+            "it is the name before the colon in a line `name: value` that the script prints",
+            "nightlab init --metric val_loss",
+        )
     found = _recognise(root, wanted)
     if wanted.command is None and found.command is None:
         wanted = replace(wanted, command=_need_command(root, found, ask=ask))
+        found = _recognise(root, wanted)
+    if not found.edit and ask:
+        names = _answer("Which files may change? (separated by spaces)").split()
+        wanted = replace(wanted, edit=tuple(names))
         found = _recognise(root, wanted)
     chosen = _choose(root, wanted, found, ask=ask)
     text = render(chosen, found)
@@ -178,7 +190,7 @@ def _choose(root: Path, wanted: Wanted, found: Found, *, ask: bool) -> Chosen:
         raise UsageError(
             "which file may change is not clear",
             f"no script of this project was found in the command {command!r}",
-            f"nightlab init --command {json.dumps(command)} --edit train.py",
+            f"nightlab init --command {shlex.quote(command)} --edit {(*found.scripts, 'train.py')[0]}",
         )
     for name in wanted.edit:
         if not any(c in name for c in "*?") and not (root / name).exists():

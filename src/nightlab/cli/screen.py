@@ -57,13 +57,17 @@ class Screen:
             self._frame = draw
             self._changed.notify()
 
-    def close(self) -> bool:
-        """Write what is left, end the frame. False when the terminal did not take it in time."""
+    def close(self) -> None:
+        """Write what is left and end the frame; waits no longer than a few seconds."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(_CLOSE_S)
-        return not self._thread.is_alive() and not self._mute
+
+    @property
+    def is_stuck(self) -> bool:
+        """After ``close``: whether the terminal takes nothing, so that writing would hang."""
+        return self._thread.is_alive()
 
     def _work(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,11 +15,7 @@ from nightlab.cli import base, debrief, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
 from nightlab.config import Settings
 from nightlab.engine import Engine
-from nightlab.errors import (
-    EXIT_DONE,
-    EXIT_INTERRUPTED,
-    EXIT_NO_KEEP,
-)
+from nightlab.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_KEEP
 from nightlab.events import AnyEvent, Paused, Settled, Warned
 from nightlab.history import History
 from nightlab.loop import Ending, Loop
@@ -71,14 +68,17 @@ def hold(plan: Plan) -> int:
         try:
             ending = Loop(engine, researcher, plan.bounds, watcher.watch).run()
         finally:
-            writable = watcher.close()
+            watcher.close()
     finally:
         engine.journal.close()
-    if writable:
+    if watcher.screen.is_stuck:
+        # The writing thread hangs in a write with the stream's lock: nothing can be said, and
+        # an orderly exit would wait for that lock. All that matters is on disk.
+        os._exit(exit_code(engine.history, ending))
+    try:
         return _end(engine, ending, plan.mode)
-    if ending.reason == "baseline":
-        raise debrief.failed_baseline(engine)[1]
-    return exit_code(engine.history, ending)
+    except OSError:  # the terminal is gone; the report is written
+        return exit_code(engine.history, ending)
 
 
 def researcher_settings(settings: Settings) -> ResearcherSettings:
@@ -93,7 +93,9 @@ def researcher_settings(settings: Settings) -> ResearcherSettings:
 
 
 def exit_code(history: History, ending: Ending) -> int:
-    """0, 4 where it came to its end without a keep in the whole study, 130 for a signal."""
+    """0; 1 without a baseline, 4 at an end without a keep in the study, 130 for a signal."""
+    if ending.reason == "baseline":
+        return EXIT_ERROR
     if ending.reason == "interrupted":
         return EXIT_INTERRUPTED
     if ending.reason in ("bound", "exhausted") and not views.keeps(history):
@@ -108,7 +110,7 @@ class _Watcher:
         self._history = engine.history
         self._mode = mode
         self._follower = follow.Follower(engine.journal.path)
-        self._screen = Screen(live=mode is Mode.LIVE)
+        self.screen = Screen(live=mode is Mode.LIVE)
         self._began = time.monotonic()
         self._next = 0.0
         slow = engine.study.budget_s >= _SLOW_BUDGET_S
@@ -116,7 +118,7 @@ class _Watcher:
 
     def watch(self, loop: Loop) -> None:
         self._tell()
-        if self._screen.is_live and time.monotonic() >= self._next:
+        if self.screen.is_live and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every_s
             self._draw(loop)
 
@@ -124,30 +126,30 @@ class _Watcher:
         from nightlab.cli import live  # noqa: PLC0415  it imports rich
 
         shown = live.snapshot(loop, self._began)
-        self._screen.frame(lambda: live.Frame(shown))
+        self.screen.frame(lambda: live.Frame(shown))
 
     def _tell(self) -> None:
         for event in self._follower.new():
             if self._mode is Mode.JSON:
                 self._tell_json(event)
                 continue
-            if self._screen.is_live and not isinstance(event, (Warned, Paused)):
+            if self.screen.is_live and not isinstance(event, (Warned, Paused)):
                 continue  # the frame shows it
             line = follow.line(event, self._history)
             if line is not None:
-                self._screen.line(line)
+                self.screen.line(line)
 
     def _tell_json(self, event: AnyEvent) -> None:
         if isinstance(event, Settled):
             experiment = self._history.experiments[event.number]
             metric = self._history.study.objective.metric
-            json_line(self._screen, views.row(experiment, metric))
+            json_line(self.screen, views.row(experiment, metric))
 
-    def close(self) -> bool:
-        """The last events; False when nobody reads any more."""
+    def close(self) -> None:
+        """Tell the last events."""
         self._tell()
         self._follower.close()
-        return self._screen.close()
+        self.screen.close()
 
 
 def _end(engine: Engine, ending: Ending, mode: Mode) -> int:

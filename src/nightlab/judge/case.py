@@ -13,12 +13,14 @@ class Noise(Value, frozen=True):
     ``sigma`` is None while unknown (no replicate group yet). ``sigma == 0.0`` with
     ``df >= 1`` means that the task is deterministic. ``drift`` is the standard deviation
     between occasions that comes on top of ``sigma`` when runs of one code lie far apart in
-    time (``stats.Pool.drift``); None while it was not measured.
+    time (``stats.Pool.drift``); None while it was not measured. ``rho`` is the share of the
+    variance that common seeds take out of a comparison (``stats.Pool.rho``).
     """
 
     sigma: float | None = None
     df: int = 0
     drift: float | None = None
+    rho: float = 0.0
 
     @property
     def deterministic(self) -> bool:

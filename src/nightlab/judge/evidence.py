@@ -6,19 +6,28 @@ import math
 from collections.abc import Sequence
 
 from nightlab.judge.case import Case
+from nightlab.judge.contrast import Model, contrast
 from nightlab.judge.guards import values_of
-from nightlab.model import Evidence, Purpose, Run
+from nightlab.model import Evidence, Outcome, Purpose, Run
 from nightlab.stats import Comparison, Pool, e_value, t_quantile
 
 LEVEL = 0.9  # of the intervals in Evidence
 _NOT_WORSE = 0.9  # probability at which a simpler change counts as not worse
 _FLATTERY = 1.0  # what the run that an incumbent was kept for exceeds its value by, in sigma
-_DRIFT_GUESS = 0.02  # variance between occasions, in units of one run's, before any is measured
 
 
 def fair(runs: Sequence[Run]) -> list[Run]:
     """The runs that did not select their experiment: all but the screening run."""
     return [run for run in runs if run.purpose is not Purpose.SCREEN]
+
+
+def measured(runs: Sequence[Run], metric: str) -> list[tuple[int, float]]:
+    """(seed, value) of the runs that ended well and printed the metric."""
+    return [
+        (run.seed, run.metrics[metric])
+        for run in runs
+        if run.outcome is Outcome.OK and metric in run.metrics
+    ]
 
 
 def estimate(runs: Sequence[Run], metric: str) -> float | None:
@@ -34,9 +43,7 @@ def estimate(runs: Sequence[Run], metric: str) -> float | None:
 class Look:
     """One look at a case that has at least one value of the incumbent.
 
-    The incumbent is known from two sources: its *old* runs, and the *fresh* ones that were
-    interleaved with this candidate. Old runs are many but the machine may have drifted since,
-    so they carry the drift's variance as well; the two are weighed by their precision. An
+    ``effect`` is the candidate minus the incumbent (``judge.contrast``), positive is better. An
     incumbent known only from the run that selected it is taken to be worse than that run.
     """
 
@@ -45,46 +52,30 @@ class Look:
         sign = case.objective.better.sign
         fresh = [run for run in case.incumbent if run.occasion == case.number]
         old = [run for run in case.incumbent if run.occasion != case.number]
-        self.candidate = values_of(case.candidate, metric)
-        self.fresh = values_of(fresh, metric)
-        self.old = values_of(fair(old), metric)
-        flattered = not self.old and not self.fresh
-        if flattered:
-            self.old = values_of(old, metric)
-        self.n_candidate, self.n_incumbent = len(self.candidate), len(self.old) + len(self.fresh)
+        mine, beside, before = (measured(runs, metric) for runs in (case.candidate, fresh, old))
+        chosen = measured(fair(old), metric)
+        flattered = not chosen and not beside
+        before = chosen or (before if flattered else [])
+        self.n_candidate, self.n_incumbent = len(mine), len(before) + len(beside)
+        self.fresh = len(beside)
         self.sigma, self.df = _noise(case, metric)
         self.deterministic = self.sigma == 0.0 and self.df >= 1
-        self.reference, spread = self._reference(case)
+        if self.deterministic:
+            mine, before, beside = mine[-1:], [] if beside else before[-1:], beside[-1:]
+        model = Model(sigma=self.sigma, drift=case.noise.drift, rho=case.noise.rho)
+        self.value = _mean([value for _, value in mine]) if mine else math.nan
+        gain, variance = contrast(mine, before, beside, model)
         if flattered and self.sigma:
-            self.reference -= sign * _FLATTERY * self.sigma
-        self.value = _mean(self.candidate) if self.candidate else math.nan
-        variance = math.inf
-        if self.sigma is not None and self.candidate:
-            variance = self.sigma**2 / self.n_candidate + spread
-        gain = sign * (self.value - self.reference) if self.candidate else 0.0
+            gain += sign * _FLATTERY * self.sigma
+        self.reference = self.value - gain
+        self.effect = sign * gain if mine else 0.0
         self.comparison = Comparison(
-            effect=gain, se=math.sqrt(variance), df=self.df, n=self.n_candidate
+            effect=self.effect, se=math.sqrt(variance), df=self.df, n=self.n_candidate
         )
-        self.effect = gain
         # Pairs that the screening run did not select: what a certificate may count.
         later = values_of(fair(case.candidate), metric)
-        self.pairs = [sign * (mine - its) for mine, its in zip(later, self.fresh, strict=False)]
-
-    def _reference(self, case: Case) -> tuple[float, float]:
-        """The incumbent's value as it would be measured now, and the variance of that."""
-        if self.sigma is None:
-            return _mean([*self.old, *self.fresh]), math.inf
-        if self.sigma == 0.0:
-            return (self.fresh or self.old)[-1], 0.0
-        drift = case.noise.drift
-        between = drift**2 if drift is not None else _DRIFT_GUESS * self.sigma**2
-        total = weight = 0.0
-        for values, extra in ((self.old, between), (self.fresh, 0.0)):
-            if values:
-                precision = 1.0 / (self.sigma**2 / len(values) + extra)
-                total += precision * _mean(values)
-                weight += precision
-        return total / weight, 1.0 / weight
+        pairs = zip(later, (value for _, value in beside), strict=False)
+        self.pairs = [sign * (mine - its) for mine, its in pairs]
 
     def not_worse(self) -> bool:
         """Non-inferiority within one sigma of a single run, at 90 % (one-sided t)."""
@@ -93,8 +84,11 @@ class Look:
         return self.effect + self.sigma >= t_quantile(_NOT_WORSE, self.df) * self.comparison.se
 
     def certificate(self) -> float | None:
-        """The e-value of the fresh pairs; None without a pair or without known noise."""
-        if not self.pairs or len(self.pairs) != len(self.fresh) or not self.sigma or self.df < 1:
+        """The e-value of the fresh pairs; None without a pair or without known noise.
+
+        Valid only where pairs were asked for as pairs: then no run was added for being good.
+        """
+        if not self.pairs or len(self.pairs) != self.fresh or not self.sigma or self.df < 1:
             return None
         # An estimated sigma is inflated: Var of the t distribution, to first order, on the scale.
         tau = math.sqrt(2.0) * self.sigma * (1.0 + 2.0 / self.df)
@@ -115,7 +109,6 @@ class Look:
             df=self.df,
             n_candidate=self.n_candidate,
             n_incumbent=self.n_incumbent,
-            e_value=self.certificate(),
         )
 
 
@@ -143,7 +136,7 @@ def say(seen: Look) -> str:
     if seen.sigma is None:
         text += ", noise unknown"
     if seen.fresh:
-        count = min(len(seen.fresh), seen.n_candidate)
+        count = min(seen.fresh, seen.n_candidate)
         return f"{text} over {seen.n_candidate} runs, {count} of them paired"
     return f"{text} over {seen.n_candidate} {'run' if seen.n_candidate == 1 else 'runs'}"
 

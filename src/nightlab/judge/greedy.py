@@ -6,7 +6,7 @@ from nightlab.judge.baseline import calibrate
 from nightlab.judge.case import Case
 from nightlab.judge.evidence import look, say
 from nightlab.judge.guards import values_of, veto
-from nightlab.judge.sequential import end, failure, repeat, screen_seed, simpler
+from nightlab.judge.sequential import beside, end, failure, repeat, screen_seed, simpler
 from nightlab.model import Action, Arm, Decision, Want
 
 
@@ -26,6 +26,9 @@ class GreedyJudge:
         wants: tuple[Want, ...] = ()
         if not case.candidate:
             wants = (Want(arm=Arm.CANDIDATE, seed=screen_seed(case)),)
+        if not recorded and beside(case) >= 2:  # noqa: PLR2004  asked twice, failed twice
+            reason = "the incumbent has no value and fails again: look at the machine"
+            return Decision(action=Action.INCONCLUSIVE, rule="incumbent", reason=reason)
         if not recorded:
             wants = (Want(arm=Arm.INCUMBENT, seed=1), *wants)
         if wants:
@@ -33,7 +36,7 @@ class GreedyJudge:
         seen = look(case)
         if seen is None:  # impossible: recorded is not empty
             raise AssertionError(case)
-        gain = sign * (seen.candidate[0] - recorded[0])
+        gain = sign * (values_of(case.candidate, metric)[0] - recorded[0])
         if gain > 0 or (gain == 0 and simpler(case)):
             vetoed = veto(case)
             if vetoed:

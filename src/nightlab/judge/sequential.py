@@ -9,6 +9,10 @@ from __future__ import annotations
 import math
 import zlib
 
+from itertools import count
+
+from msgspec import structs
+
 from nightlab.judge.baseline import calibrate
 from nightlab.judge.case import Case
 from nightlab.judge.evidence import Look, fair, look, say
@@ -17,7 +21,8 @@ from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Run, Value,
 from nightlab.stats import t_threshold
 
 _PATIENCE = 10.0  # experiments
-PANEL = 1_000_000  # seeds are 1, 2, 3, …: small numbers that a person can type again
+_PATIENT_WITH_INCUMBENT = 2  # runs of it that may fail beside one candidate
+_FAILS = "the incumbent itself fails beside it: look at the machine"
 
 
 class Policy(Value, frozen=True):
@@ -61,7 +66,11 @@ class SequentialJudge:
             return self._first(case, seen)
         if seen.deterministic:
             return self._plain(case, seen)
-        return self._weigh(case, seen)
+        decision = self._weigh(case, seen)
+        if self.policy.pairs and decision.action is not Action.REPEAT:
+            evidence = structs.replace(decision.evidence, e_value=seen.certificate())
+            decision = structs.replace(decision, evidence=evidence)
+        return decision
 
     def _first(self, case: Case, seen: Look | None) -> Decision:
         """Nothing of the candidate yet, or nothing to compare it with."""
@@ -71,18 +80,20 @@ class SequentialJudge:
         seed = wants[0].seed if wants else case.candidate[0].seed
         if seen is None:
             wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
+            if beside(case) >= _PATIENT_WITH_INCUMBENT:
+                return Decision(action=Action.INCONCLUSIVE, rule="incumbent", reason=_FAILS)
             return repeat("refresh", "the incumbent has no value to compare with", wants)
-        if self.policy.check and not fair(case.incumbent):
-            wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
-            return repeat("refresh", "the incumbent is known from one lucky run only", wants)
-        if case.since_refresh >= self.policy.refresh_every and not seen.deterministic:
-            wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
-            return repeat(
-                "refresh",
-                f"the incumbent last ran {case.since_refresh} experiments ago: again, in case "
-                "the machine drifted",
-                wants,
-            )
+        if not seen.deterministic and not beside(case):
+            why = ""
+            if self.policy.check and not fair(case.incumbent):
+                why = "the incumbent is known from one lucky run only"
+            elif case.since_refresh >= self.policy.refresh_every:
+                why = f"the incumbent last ran {case.since_refresh} experiments ago"
+            if why:
+                seed = next_seed(case.candidate, case.incumbent)
+                both = Want(arm=Arm.INCUMBENT, seed=seed), Want(arm=Arm.CANDIDATE, seed=seed)
+                wants = both if wants else both[:1]
+                return repeat("refresh", f"{why}: once more, beside the candidate", wants)
         return repeat("screen", "first look", wants)
 
     def _plain(self, case: Case, seen: Look) -> Decision:
@@ -92,7 +103,7 @@ class SequentialJudge:
             if vetoed:
                 return end(Action.DISCARD, "guard", f"vetoed by {vetoed}", seen)
             if seen.n_candidate == 1 and seen.df < 5:  # noqa: PLR2004  few replicates so far
-                wants = (Want(arm=Arm.CANDIDATE, seed=pair_seed(case)),)
+                wants = (Want(arm=Arm.CANDIDATE, seed=confirm_seed(case)),)
                 return repeat("replicate", "once more, to be sure that nothing is random", wants)
             return end(Action.KEEP, "deterministic", say(seen), seen)
         if seen.effect == 0 and simpler(case):
@@ -114,8 +125,11 @@ class SequentialJudge:
             return end(Action.DISCARD, "guard", f"{say(seen)}; but vetoed by {vetoed}", seen)
         if z >= keep:
             if self.policy.check and not seen.fresh:
+                if beside(case) >= _PATIENT_WITH_INCUMBENT:
+                    return end(Action.INCONCLUSIVE, "incumbent", f"{say(seen)}; but {_FAILS}", seen)
                 reason = f"{say(seen)}: the incumbent beside it, in case the machine drifted"
-                return repeat("check", reason, pair(case)[1:], seen)
+                wants = (Want(arm=Arm.INCUMBENT, seed=check_seed(case)),)
+                return repeat("check", reason, wants, seen)
             return end(
                 Action.KEEP, "confirmed" if confirmations else "clear", say(seen), seen, keep
             )
@@ -138,11 +152,11 @@ class SequentialJudge:
         Who of a pair runs first is drawn by lot (a checksum, so that the same case asks the
         same): the difference of equal codes is then symmetric about 0 however the machine drifts.
         """
-        both = pair(case)
         if self.policy.pairs or case.noise.drift:
+            both = pair(case)
             lot = zlib.crc32(f"{case.number}:{len(case.candidate)}".encode()) & 1
             return both if lot else both[::-1]
-        return both[:1]
+        return (Want(arm=Arm.CANDIDATE, seed=confirm_seed(case)),)
 
     def _limits(self, case: Case, confirmations: int, df: int) -> tuple[float, float]:
         """What z must reach for a keep, and must not fall below."""
@@ -198,7 +212,13 @@ def end(
     action: Action, rule: str, reason: str, seen: Look, threshold: float | None = None
 ) -> Decision:
     """Decide for good."""
-    return Decision(action=action, rule=rule, reason=reason, evidence=seen.evidence(threshold))
+    evidence = seen.evidence(threshold if threshold is None or math.isfinite(threshold) else None)
+    return Decision(action=action, rule=rule, reason=reason, evidence=evidence)
+
+
+def beside(case: Case) -> int:
+    """Runs of the incumbent that were made for this candidate, however they ended."""
+    return sum(run.occasion == case.number for run in case.incumbent)
 
 
 def simpler(case: Case) -> bool:
@@ -218,13 +238,27 @@ def screen_seed(case: Case) -> int:
     return seeds[case.number % len(seeds)] if seeds else 1
 
 
+def confirm_seed(case: Case) -> int:
+    """One that only the incumbent has run, so that old runs make pairs; else a new one."""
+    mine = {run.seed for run in case.candidate}
+    waiting = sorted({run.seed for run in case.incumbent} - mine)
+    return waiting[0] if waiting else next_seed(case.candidate)
+
+
+def check_seed(case: Case) -> int:
+    """One that only the candidate has run; else a new one, for a seed run twice tells less."""
+    its = {run.seed for run in case.incumbent}
+    waiting = sorted({run.seed for run in case.candidate} - its)
+    return waiting[0] if waiting else next_seed(case.candidate, case.incumbent)
+
+
 def pair(case: Case) -> tuple[Want, Want]:
-    """The candidate and the incumbent on a seed that the candidate has not run."""
-    seed = pair_seed(case)
+    """The candidate and the incumbent on a seed that is new to both."""
+    seed = next_seed(case.candidate, case.incumbent)
     return Want(arm=Arm.CANDIDATE, seed=seed), Want(arm=Arm.INCUMBENT, seed=seed)
 
 
-def pair_seed(case: Case) -> int:
-    """The next of the panel that this candidate has not run."""
-    used = {run.seed for run in case.candidate}
-    return next(seed for seed in range(1, PANEL) if seed not in used)
+def next_seed(*arms: tuple[Run, ...]) -> int:
+    """The first of the panel that none of the arms has run: 1, 2, 3, …"""
+    used = {run.seed for runs in arms for run in runs}
+    return next(seed for seed in count(1) if seed not in used)

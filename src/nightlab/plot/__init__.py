@@ -28,6 +28,16 @@ _KEEP, _LINE, _BAND = "#009e73", "#0072b2", "#56b4e9"
 _FLOOR = "#e8eaef"
 _DISCARD, _OPEN, _CRASH = "#9aa1ad", "#e69f00", "#d55e00"
 
+# matplotlib's own font has no Chinese, Japanese or Korean: these are asked next, where installed.
+_WIDER = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Microsoft YaHei",
+    "WenQuanYi Micro Hei",
+)
+
 _INCHES, _DPI = (10.0, 5.6), 200
 _MANY = 1500  # runs beyond which points are drawn smaller, and as pixels in an SVG
 _CROWD = 80  # keeps, and crashes, beyond which their marks are drawn smaller
@@ -44,9 +54,11 @@ def draw(history: History, path: Path) -> Path:
     import matplotlib as mpl  # noqa: PLC0415  heavy, loaded on use
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.font_manager import fontManager  # noqa: PLC0415
 
+    installed = {font.name for font in fontManager.ttflist}
     style: dict[Any, Any] = {
-        "font.family": ["DejaVu Sans"],
+        "font.family": ["DejaVu Sans", *(name for name in _WIDER if name in installed)],
         "font.size": 10.0,
         "svg.hashsalt": "nightlab",
         "axes.unicode_minus": False,

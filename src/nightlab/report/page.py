@@ -108,7 +108,7 @@ def _chance(f: Facts) -> str:
     looked = summary.kept(f) + f.totals.discard + f.totals.inconclusive
     return (
         f" For scale: a loop that keeps whatever beats the recorded number would have kept about "
-        f"{f.chance_keeps:.1f} of {count(looked, 'change')} that do nothing."
+        f"{f.chance_keeps:.1f} of {count(looked, 'change that does', 'changes that do')} nothing."
     )
 
 
@@ -144,7 +144,7 @@ def _lessons(f: Facts) -> Iterator[str]:
         any_lesson = True
         yield "**Crashes by cause**"
         yield "\n".join(
-            f"- {c.count} × {code(c.outcome)} {escape(c.cause, 120)} "  # noqa: RUF001  a count
+            f"- {c.count} × {code(c.outcome)} {escape(c.cause, 120)} "
             f"(exp {_numbers(c.experiments, c.count)})"
             for c in f.crashes[:_TOP]
         )

@@ -28,7 +28,7 @@ def claim(f: Facts) -> str:
         )
     runs = "" if not f.gain.fresh else " other than the one that selected it"
     if f.noise.deterministic:
-        runs = ", all alike"
+        runs = ""
     return (
         f"{f.metric} went from {number(start.mean, sigma)} (baseline, {count(start.n, 'run')}) to "
         f"{number(end.mean, sigma)} (experiment {end.experiment}, {count(end.n, 'run')}{runs}): "

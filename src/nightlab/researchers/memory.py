@@ -8,6 +8,7 @@ every experiment's full assignment; a resumed study learns the same as one that 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -56,6 +57,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.observations: list[Observation] = []
+        self.moves: Counter[str] = Counter()  # how often each constant was moved, ever
         self._unplaced: list[_Step] = []
         self._known: dict[str, Assignment] = {}
         self._tried: set[int] = set()
@@ -69,6 +71,7 @@ class Memory:
     def proposed(self, values: Assignment, moved: Assignment) -> None:
         """Note that a point has been handed out, and what in it was changed."""
         self._tried.add(_key(values))
+        self.moves.update(list(moved))
         self._pending.append((values, moved))
         del self._pending[:-_PENDING]
 
@@ -139,6 +142,8 @@ class Memory:
             if pending[1] == step.new:  # by what moved: its parent is chosen at dispatch
                 self._pending.remove(pending)
                 break
+        else:
+            self.moves.update(list(step.new))
         if step.seen:
             self.observations.append(Observation(step.number, values, step.value))
 

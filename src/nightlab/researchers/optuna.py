@@ -147,25 +147,26 @@ class OptunaResearcher:
             yield _moved(now, places, "Nothing likelier is left to try.")
 
     def _cover(self, now: _Situation) -> _Idea:
-        """Move the constants, and to the sides of the incumbent, that were looked at least."""
+        """Move the constants moved least so far, each to the side that was looked at least."""
         # A crash tells more than a look: it weighs as three, and the other side comes first.
         points = [(o.values, 1 if o.value is not None else 3) for o in self._memory.observations]
         points += [(p, 1) for p in self._memory.pending]
-        sides: list[tuple[float, str, int]] = []
-        for name, space in now.spaces.items():
+        moves = self._memory.moves
+        ranked = sorted(now.spaces, key=lambda n: moves[n] + 0.9 * now.random.random())
+        places: dict[str, float] = {}
+        for name in ranked[:_MOVED]:
+            space = now.spaces[name]
             here = space.place(now.values[name])
             been = [(space.place(p[name]), w) for p, w in points if _fits(p, name, space)]
-            for side in (-1, 1):
-                if 0.0 < here + side * _ROOM < 1.0 or space.scale is Scale.CHOICE:
-                    looks = sum(w for place, w in been if (place - here) * side > 0)
-                    sides.append((looks + 0.9 * now.random.random(), name, side))
-        places: dict[str, float] = {}
-        for _, name, side in sorted(sides):
-            if name not in places and len(places) < _MOVED:
-                space = now.spaces[name]
-                here = space.place(now.values[name])
-                stride = _STEP * math.exp(0.3 * now.random.standard_normal())
-                places[name] = here + side * max(stride, space.spacing())
+            looks = {
+                side: sum(w for place, w in been if (place - here) * side > 0)
+                + 0.9 * now.random.random()
+                for side in (-1, 1)
+                if 0.0 < here + side * _ROOM < 1.0
+            }
+            side = min(looks, key=looks.__getitem__) if looks else 1
+            stride = _STEP * math.exp(0.3 * now.random.standard_normal())
+            places[name] = here + side * max(stride, space.spacing())
         names = " and ".join(places)
         return _moved(now, places, f"{names} may be off; this side was looked at least so far.")
 
