@@ -3,9 +3,10 @@
 Started by ``nightlab.process`` as ``python -I -S -B``, which runs this module's code and calls
 ``main``; nightlab also imports its functions for looking at a process tree and killing it. It
 imports little, so that it is up in some 10 ms. Its three standard files are pipes to
-nightlab: 0 the code and the order, then control (one byte or end-of-file asks for the end: nightlab's death is the
-same thing as its request); 1 the run's output, handed on to the command; 2 the report, one
-JSON line just before the command starts and one when nothing of it is left.
+nightlab: 0 the code and the order, then control (one byte or end-of-file asks for the end:
+nightlab's death is the same thing as its request); 1 the run's output, handed on to the
+command; 2 the report, one JSON line just before the command starts and one when nothing of
+it is left.
 
 On Linux it is a *child subreaper*: whatever double-forks or calls setsid stays its descendant,
 so "no child left to wait for" (ECHILD) proves that no descendant is alive. Elsewhere there is
@@ -36,6 +37,20 @@ SAMPLE_S = 0.25
 OOM_TAG = 917
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _PAGE_BYTES = resource.getpagesize()
+# The shim is handed over compiled: compiling it anew would be a third of its start, and a
+# cached file may be of another version.
+BOOT = """
+import marshal, os
+def take(count):
+    data = b""
+    while len(data) < count:
+        data += os.read(0, count - len(data)) or os._exit(0)
+    return data
+order = marshal.loads(take(int.from_bytes(take(8), "little")))
+shim = {"__name__": "shim"}
+exec(order["code"], shim)
+shim["main"](order)
+"""
 # num_threads counts a leader that has exited while its other threads go on.
 _PPID, _STATE, _THREADS, _RSS = 1, 0, 17, 21
 
@@ -147,8 +162,10 @@ def kill_all(
         for pid in held:
             send(pid, signal.SIGKILL)
         killed |= held
-        if (not reap() and not held) or time.monotonic() >= until:
+        if not reap() and not held:
             return killed, held
+        if time.monotonic() >= until:
+            return killed, held.union(near())
         time.sleep(0.001)
 
 

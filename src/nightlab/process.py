@@ -38,21 +38,8 @@ from nightlab.errors import ExecutorError, NightlabError
 __all__ = ["Child", "Completed", "Finished", "call", "clean", "not_found", "start", "sweep"]
 
 LOG_BYTES = 8 * 1024**2
-# The shim is handed over compiled: compiling it anew would be a third of its start, and a
-# cached file may be of another version.
-_BOOT = """
-import marshal, os
-def take(count):
-    data = b""
-    while len(data) < count:
-        data += os.read(0, count - len(data)) or os._exit(0)
-    return data
-order = marshal.loads(take(int.from_bytes(take(8), "little")))
-shim = {"__name__": "shim"}
-exec(order["code"], shim)
-shim["main"](order)
-"""
 _READ_BYTES = 256 * 1024
+_LEFT_BYTES = 4 * 1024**2  # more than a pipe holds
 _LOOK_S = 0.25
 # How much later than the shim nightlab itself acts: less would race an honest shim on a busy
 # machine, more would break the promise of at most 2 s over the deadline.
@@ -185,7 +172,7 @@ def start(
     data = marshal.dumps(order)
     try:
         shim = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", _BOOT],
+            [sys.executable, "-I", "-S", "-B", "-c", _shim.BOOT],
             bufsize=0,
             cwd="/",
             env={},
@@ -309,24 +296,8 @@ class Child:
                     until_s = self._wall_s + self._grace_s + _SECOND_LINE_S
                     self._force_at = min(self._force_at, time.monotonic() + until_s)
             self._second_line()
-        self._drain(output, _READ_BYTES * 16, self._capture.write)
-        rest: list[bytes] = []
-        self._drain(report, _READ_BYTES, rest.append)
-        return said + b"".join(rest)
-
-    @staticmethod
-    def _drain(fd: int, limit_bytes: int, take: Any) -> None:
-        """What is left in a pipe. A survivor may hold it: never wait, and not for ever."""
-        os.set_blocking(fd, False)
-        while limit_bytes > 0:
-            try:
-                data = os.read(fd, _READ_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                return
-            take(data)
-            limit_bytes -= len(data)
+        self._capture.write(_drain(output))
+        return said + _drain(report)
 
     def _second_line(self) -> None:
         """Wake a shim that the run has stopped; kill one that is late. Orphans come to us."""
@@ -391,6 +362,16 @@ def _prepare() -> None:
         # A run of the same user could otherwise read our environment with every secret that
         # was scrubbed from its own. (Root may still look and trace.)
         _shim.prctl(_shim.PR_SET_DUMPABLE, 0)
+
+
+def _drain(fd: int) -> bytes:
+    """What is left in a pipe. A survivor may hold it open: never wait, and not for ever."""
+    os.set_blocking(fd, False)
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while len(data) < _LEFT_BYTES and (part := os.read(fd, _READ_BYTES)):
+            data += part
+    return data
 
 
 def _oom_kills() -> int:

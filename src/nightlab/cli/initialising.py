@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import tomllib
@@ -13,6 +12,7 @@ from typing import Any
 
 from nightlab import config, project
 from nightlab.cli import base
+from nightlab.cli.template import Chosen, config_text, program_text
 from nightlab.errors import ConfigError, UsageError
 from nightlab.model import Better
 from nightlab.process import clean
@@ -20,25 +20,6 @@ from nightlab.project import Found
 from nightlab.researchers import RESEARCHERS
 
 _CURE = 'int(os.environ.get("NIGHTLAB_SEED", 0))'
-_PROGRAM = """\
-# {name}
-
-What this is about, for the researcher that reads it before every proposal. Change it freely.
-
-## The aim
-
-Bring `{metric}` {way}: {metric} is what `{command}` prints, and {better} is better.
-
-## The rules
-
-- Only {edit} may change.
-- One run has {budget}; it is killed at twice that.
-- Shorter code with an equal result is progress too.
-
-## What is known
-
-(What have you tried? What do you suspect? Bugs first: the largest gain is often a mistake.)
-"""
 
 
 @dataclass(frozen=True)
@@ -51,19 +32,6 @@ class Wanted:
     edit: tuple[str, ...] = ()
     budget: str | None = None
     researcher: str | None = None
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What goes into the file."""
-
-    command: str
-    metric: str
-    better: Better
-    edit: tuple[str, ...]
-    budget: str
-    researcher: str
-    data: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -167,13 +135,13 @@ def initialise(root: Path, wanted: Wanted, *, force: bool, ask: bool) -> Done:
         wanted = replace(wanted, edit=tuple(names))
         found = _recognise(root, wanted)
     chosen = _choose(root, wanted, found, ask=ask)
-    text = render(chosen, found)
+    text = config_text(chosen, guard="peak_vram_mb" in found.metrics)
     config.parse(tomllib.loads(text))  # what is written can be read
     path.write_text(text, encoding="utf-8")
     written = [path]
     program = root / "program.md"
     if not found.has_program:
-        program.write_text(_program(root, chosen), encoding="utf-8", errors="replace")
+        program.write_text(program_text(root.name, chosen), encoding="utf-8", errors="replace")
         written.append(program)
     return Done(root, tuple(written), chosen, found)
 
@@ -187,10 +155,11 @@ def _recognise(root: Path, wanted: Wanted) -> Found:
 def _choose(root: Path, wanted: Wanted, found: Found, *, ask: bool) -> Chosen:
     command = wanted.command or found.command or ""
     if not found.edit:
+        script = found.scripts[0] if found.scripts else "train.py"
         raise UsageError(
             "which file may change is not clear",
             f"no script of this project was found in the command {command!r}",
-            f"nightlab init --command {shlex.quote(command)} --edit {(*found.scripts, 'train.py')[0]}",
+            f"nightlab init --command {shlex.quote(command)} --edit {script}",
         )
     for name in wanted.edit:
         if not any(c in name for c in "*?") and not (root / name).exists():
@@ -257,59 +226,3 @@ def _answer(question: str, choices: Sequence[str] = ()) -> str:
             raise KeyboardInterrupt from error
         if given and (not choices or given in choices):
             return given
-
-
-def render(chosen: Chosen, found: Found) -> str:
-    """nightlab.toml, small enough to read aloud."""
-    data = (
-        f"data    = {_list(chosen.data)}  # not in git: linked into every run\n"
-        if chosen.data
-        else ""
-    )
-    guard = (
-        '\n# [guards]\n# peak_vram_mb = "<= baseline * 1.2"  # a guard vetoes a keep\n'
-        if "peak_vram_mb" in found.metrics
-        else ""
-    )
-    return (
-        "[study]\n"
-        f"command = {_string(chosen.command)}  # run in a fresh copy of the incumbent's commit\n"
-        f"edit    = {_list(chosen.edit)}  # may change; everything else is protected\n"
-        f"{data}"
-        f"budget  = {_string(chosen.budget)}  # handed over as TIME_BUDGET; killed at twice that\n"
-        "\n[objective]\n"
-        f"metric  = {_string(chosen.metric)}\n"
-        f"better  = {_string(chosen.better.value)}\n"
-        f"{guard}"
-        "\n[researcher]\n"
-        f"use     = {_string(chosen.researcher)}\n"
-    )
-
-
-def _list(values: Sequence[str]) -> str:
-    return "[" + ", ".join(map(_string, values)) + "]"
-
-
-def _string(text: str) -> str:
-    """A TOML basic string. Raises ConfigError for bytes that no TOML file can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(
-            f"{clean(text)!r} cannot be written into nightlab.toml",
-            "it is not UTF-8, and TOML is",
-            "rename the file, then: nightlab init",
-        ) from error
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _program(root: Path, chosen: Chosen) -> str:
-    return _PROGRAM.format(
-        name=clean(root.name).replace("\n", " ") or "The study",
-        metric=chosen.metric,
-        way="down" if chosen.better is Better.LOWER else "up",
-        command=chosen.command,
-        better=chosen.better.value,
-        edit=", ".join(f"`{path}`" for path in chosen.edit),
-        budget=chosen.budget,
-    )

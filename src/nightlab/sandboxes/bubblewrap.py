@@ -1,0 +1,370 @@
+"""The bubblewrap sandbox: namespaces, a file system by allow-list, a system call filter.
+
+Nothing is visible in the box unless it is named here. The order of the mounts matters: a
+mount point is only ever made on bubblewrap's own tmpfs, or exists already in a copy that no
+run has written to yet (bubblewrap follows links when it makes one: CVE-2026-87766).
+
+Started by root, the command gets a user id of its own, which owns nothing but the run's
+folder: root without capabilities is still the owner of every file of the system, and no limit
+of processes holds for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightlab import process
+from nightlab.errors import NightlabError, SandboxError
+from nightlab.process import Finished
+from nightlab.sandboxes import Cell, Launch, Options, _seccomp
+from nightlab.sandboxes._programs import SYSTEM, Finder
+from nightlab.sandboxes._tree import sealed
+from nightlab.sandboxes.process import scrubbed
+
+_ETC = (
+    "ld.so.cache ld.so.conf ld.so.conf.d alternatives localtime timezone nsswitch.conf ssl pki"
+    " ca-certificates OpenCL fonts mime.types services protocols python3 python3.11 python3.12"
+    " python3.13 python3.14"
+).split()
+_HOSTS = "127.0.0.1 localhost nightlab\n::1 localhost\n"
+_GPU_NODES = ("nvidia*", "dri", "kfd", "dxg")
+_GPU_FOLDERS = ("/sys", "/run/opengl-driver", "/etc/vulkan", "/opt/rocm")
+# Where these point to does not exist in the box, unless it is shown for another reason.
+_FOLDER_VARIABLES = (
+    "HF_HOME", "TORCH_HOME", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "XDG_CACHE_HOME",
+)  # fmt: skip
+# From here up no system and no container engine hands out user ids.
+_FIRST_UID, _UIDS = 1_900_000_000, 1_000_000
+_SHM_BYTES, _TMP_BYTES = 2 << 30, 2 << 30
+
+# What bubblewrap says -> what to do. Its words are stable over versions 0.4 to 0.11.
+_CURES = (
+    (
+        "No permissions to create new namespace",
+        "sysctl -w kernel.unprivileged_userns_clone=1   (as root)",
+    ),
+    (
+        "setting up uid map",
+        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0   (as root), or an AppArmor"
+        " profile for /usr/bin/bwrap with the rule `userns,`",
+    ),
+    (
+        "RTM_NEWADDR",
+        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0   (as root), or an AppArmor"
+        " profile for /usr/bin/bwrap with the rule `userns,`",
+    ),
+    ("No space left on device", "sysctl -w user.max_user_namespaces=15000   (as root)"),
+    ("ENOSPC", "sysctl -w user.max_user_namespaces=15000   (as root)"),
+    (
+        "Operation not permitted",
+        "in Docker, start the outer container with: --security-opt seccomp=unconfined"
+        " --security-opt systempaths=unconfined",
+    ),
+    ("Unknown option", "install bubblewrap 0.5 or newer"),
+)
+
+
+@dataclass(frozen=True)
+class _Boxed(Launch):
+    """A launch with the open file in which bubblewrap tells how far it came."""
+
+    status_fd: int = -1
+
+
+class BubblewrapSandbox:
+    """A box with nothing in it but the run's own files, the system's and the interpreter's."""
+
+    name = "bubblewrap"
+    covers = (
+        "your files, home and secrets, the network, other processes, memory, processes left"
+        " behind, and most of the kernel's calls"
+    )
+    leaves_open = "the kernel itself, the GPU driver, and whatever the run prints about itself"
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or Options()
+        self._finder = Finder()
+        self._flags: frozenset[str] | None = None
+
+    def check(self) -> None:
+        """Build a box for ``true`` with the flags of a run. Raises SandboxError with the cure."""
+        with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
+            tree, run_dir, log = (Path(folder) / name for name in ("tree", "run", "log"))
+            tree.mkdir()
+            run_dir.mkdir()
+            launch = self.launch(Cell("true", tree, tree, run_dir))
+            try:
+                finished = process.start(
+                    launch.argv, env=launch.env, cwd=launch.cwd, wall_s=30, log=log,
+                    pass_fds=launch.pass_fds,
+                ).poll(40)  # fmt: skip
+            except NightlabError as error:
+                raise SandboxError(
+                    "bubblewrap cannot be started", error.why or error.what, "bwrap --version"
+                ) from error
+            finally:
+                launch.cleanup()
+            said = process.clean(log.read_text("utf-8", "replace")).strip()
+        if finished is None or finished.exit_code != 0:
+            raise SandboxError(
+                "bubblewrap cannot build its box here", said[-300:] or f"it ended as {finished}",
+                _cure(said),
+            )  # fmt: skip
+
+    def launch(self, cell: Cell) -> Launch:
+        """Name every mount and every limit. Raises SandboxError."""
+        tools = {name: self._tool(name) for name in ("bwrap", "setpriv", "prlimit")}
+        uid = _own_uid(cell.run_dir)
+        env, shown = self._look(cell, uid)
+        with contextlib.ExitStack() as stack:
+            keep = _Files(stack)
+            status = keep.made(b"")
+            argv = [tools["bwrap"], *self._namespaces(uid)]
+            argv += _system(keep, uid, env["HOME"])
+            argv += _spaces(cell, env["HOME"])
+            argv += _devices(cell)
+            argv += _places(cell, shown)
+            argv += ["--chdir", str(cell.cwd), "--json-status-fd", str(status)]
+            families = _seccomp.LOCAL_FAMILIES
+            code = _seccomp.program(os.uname().machine, families)
+            if code is not None:
+                argv += ["--seccomp", str(keep.made(code))]
+            argv += ["--remount-ro", "/", "--"]
+            if uid is not None:
+                _hand_over(cell, uid)
+                argv += [tools["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+                argv += ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
+            argv += [tools["prlimit"], *self._limits(), "--", "/bin/sh", "-c", cell.command]
+            return _Boxed(
+                argv=tuple(argv),
+                env=env,
+                cwd=Path("/"),
+                memory_bytes=cell.memory_bytes,
+                pass_fds=tuple(keep.fds),
+                cleanup=stack.pop_all().close,
+                status_fd=status,
+            )
+
+    def broke(self, launch: Launch, finished: Finished) -> str | None:
+        """Bubblewrap's own failures end with 1, like many programs: ask its status file."""
+        if not isinstance(launch, _Boxed) or finished.timed_out or finished.stopped or finished.oom:
+            return None
+        said = os.pread(launch.status_fd, 4096, 0)
+        if b'"exit-code"' in said:
+            return None
+        if finished.signal is not None:
+            return f"bubblewrap itself was killed by signal {finished.signal}, from outside the box"
+        return "bubblewrap could not build the box; its own words are at the end of the log"
+
+    @staticmethod
+    def _tool(name: str) -> str:
+        where = shutil.which(name) or shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
+        if where is None:
+            package = "bubblewrap" if name == "bwrap" else "util-linux"
+            raise SandboxError(
+                f"{name} is not installed", "the bubblewrap sandbox needs it",
+                f"apt-get install {package}   (or: dnf install {package})",
+            )  # fmt: skip
+        return where
+
+    def _knows(self, flag: str) -> bool:
+        if self._flags is None:
+            said = process.call((self._tool("bwrap"), "--help"))
+            self._flags = frozenset((said.stdout + said.stderr).decode().split())
+        return flag in self._flags
+
+    def _namespaces(self, uid: int | None) -> Iterator[str]:
+        yield from ("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts")
+        yield from ("--unshare-cgroup-try", "--die-with-parent", "--new-session")
+        yield from ("--hostname", "nightlab", "--cap-drop", "ALL")
+        if uid is None:
+            yield "--unshare-user"
+            if self._knows("--disable-userns"):
+                yield "--disable-userns"
+        else:  # for setpriv alone, which leaves none of them
+            for name in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+                yield from ("--cap-add", name)
+
+    def _look(self, cell: Cell, uid: int | None) -> tuple[dict[str, str], tuple[Path, ...]]:
+        """The environment inside, and the folders that the command's programs need."""
+        outside = scrubbed(os.environ) | cell.env
+        found = self._finder.find(cell.command, outside, cell.cwd, cell.tree)
+        shown = [*found.folders]
+        for folder in outside.get("LD_LIBRARY_PATH", "").split(":"):
+            if folder.startswith("/") and not cell.tree.is_relative_to(folder):
+                shown.append(Path(folder))
+        env = {**outside, "HOME": _home(outside), "TMPDIR": "/tmp", "SHELL": "/bin/sh"}  # noqa: S108 - the box's own
+        env |= {"USER": "nightlab", "LOGNAME": "nightlab", "UV_OFFLINE": "1", "UV_NO_SYNC": "1"}
+        env["PATH"] = ":".join((*found.first, outside["PATH"]))
+        seen = (*shown, *cell.data, *SYSTEM)
+        for name in _FOLDER_VARIABLES:
+            if name in env and not any(Path(env[name]).is_relative_to(f) for f in seen):
+                del env[name]
+        if uid is not None:
+            _check_readable((*shown, *cell.data))
+        return env, tuple(shown)
+
+    def _limits(self) -> list[str]:
+        """For prlimit, inside: there the count of processes is of this run alone."""
+        cores = os.cpu_count() or 1
+        wanted = {
+            "core": (resource.RLIMIT_CORE, 0),
+            "nproc": (resource.RLIMIT_NPROC, self._options.processes or 64 + 16 * cores),
+            "nofile": (resource.RLIMIT_NOFILE, 4096),
+        }
+        if self._options.disk_bytes:
+            wanted["fsize"] = (resource.RLIMIT_FSIZE, self._options.disk_bytes)
+        found = []
+        for name, (number, limit) in wanted.items():
+            hard = resource.getrlimit(number)[1]
+            most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            found.append(f"--{name}={most}:{most}")
+        return found
+
+
+class _Files:
+    """Anonymous files that bubblewrap is handed; closed when the run has ended."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self.fds: list[int] = []
+
+    def made(self, content: bytes) -> int:
+        fd = os.memfd_create("nightlab", os.MFD_CLOEXEC)
+        self._stack.callback(os.close, fd)
+        os.write(fd, content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        self.fds.append(fd)
+        return fd
+
+
+def _cure(said: str) -> str:
+    for words, cure in _CURES:
+        if words in said:
+            return cure
+    return "bwrap --unshare-user --ro-bind / / true"
+
+
+def _own_uid(run_dir: Path) -> int | None:
+    """For root, a user id that nobody has and that is this run's alone; None for a user.
+
+    Root of a user namespace that does not hold such ids is a user in truth.
+    """
+    if os.geteuid() != 0:
+        return None
+    uid = _FIRST_UID + zlib.crc32(os.fsencode(run_dir)) % _UIDS
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, count = map(int, line.split())
+        if first <= uid < first + count:
+            return uid
+    return None
+
+
+def _hand_over(cell: Cell, uid: int) -> None:
+    """Give the run's folders to its user id; what is sealed in them stays root's."""
+    for top in (cell.tree, cell.run_dir):
+        for folder, _, files in os.walk(top):
+            os.chown(folder, uid, uid, follow_symlinks=False)
+            for name in files:
+                path = os.path.join(folder, name)
+                # A file that only root may read would be none for the run.
+                if not os.lstat(path).st_mode & 0o004:
+                    os.chown(path, uid, uid, follow_symlinks=False)
+    for name in cell.writable:
+        with contextlib.suppress(FileNotFoundError):
+            os.chown(cell.tree / name, uid, uid, follow_symlinks=False)
+
+
+def _check_readable(shown: tuple[Path, ...]) -> None:
+    """Raises SandboxError when something that the run needs is for root's eyes only."""
+    for place in shown:
+        mode = place.stat().st_mode if place.exists() else 0o777
+        if not mode & 0o004 or (place.is_dir() and not mode & 0o001):
+            raise SandboxError(
+                f"{place} can be read by root alone",
+                "runs of root have a user id of their own, which owns nothing but the run's folder",
+                f"chmod -R o+rX {place}",
+            )
+
+
+def _home(env: dict[str, str]) -> str:
+    """The home's own path, empty there: what is declared below it is found where it was."""
+    home = os.path.normpath(env.get("HOME", ""))
+    fits = home.startswith("/") and home != "/" and not Path("/usr").is_relative_to(home)
+    fits = fits and not any(Path(home).is_relative_to(f) for f in (*SYSTEM, "/proc", "/dev"))
+    return home if fits else "/tmp"  # noqa: S108 - the box's own
+
+
+def _system(keep: _Files, uid: int | None, home: str) -> Iterator[str]:
+    for folder in SYSTEM:
+        if folder.is_symlink():
+            yield from ("--symlink", str(folder.readlink()), str(folder))
+        elif folder.is_dir():
+            yield from ("--ro-bind", str(folder), str(folder))
+    for name in _ETC:
+        yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
+    me, group = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
+    made = {
+        "passwd": f"nightlab:x:{me}:{group}:nightlab:{home}:/bin/sh\n",
+        "group": f"nightlab:x:{group}:\n",
+        "hosts": _HOSTS,
+    }
+    for name, text in made.items():
+        content = keep.made(os.fsencode(text))
+        yield from ("--perms", "0644", "--ro-bind-data", str(content), f"/etc/{name}")
+    yield from ("--proc", "/proc", "--dev", "/dev")
+    yield from ("--ro-bind-try", "/sys/devices/system", "/sys/devices/system")
+
+
+def _spaces(cell: Cell, home: str) -> Iterator[str]:
+    """Fresh places to write to, in memory, each with a bound."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = min(memory // 4, cell.memory_bytes or memory)
+    for place, size in (("/dev/shm", _SHM_BYTES), ("/tmp", _TMP_BYTES), (home, _TMP_BYTES)):  # noqa: S108 - the box's own
+        if place != "/tmp" or size:  # noqa: S108
+            yield from ("--size", str(min(size, most)), "--perms", "1777", "--tmpfs", place)
+
+
+def _devices(cell: Cell) -> Iterator[str]:
+    """For a run with a GPU: its nodes, and what CUDA reads to find them."""
+    if not cell.gpus:
+        return
+    for pattern in _GPU_NODES:
+        for node in sorted(Path("/dev").glob(pattern)):
+            yield from ("--dev-bind-try", str(node), str(node))
+    for folder in _GPU_FOLDERS:
+        yield from ("--ro-bind-try", folder, folder)
+
+
+def _places(cell: Cell, shown: tuple[Path, ...]) -> Iterator[str]:
+    """Everything of this run, outer folders first, and on top what it may not change."""
+    mounts: dict[Path, str] = {}
+    for place in (*shown, *cell.data):
+        if place.exists() and not any(place.is_relative_to(s) for s in SYSTEM):
+            mounts[place] = "--ro-bind"
+    for place in (cell.run_dir, cell.tree):
+        if cell.run_dir not in place.parents:
+            mounts[place] = "--bind"
+    made: set[Path] = set()
+    for place in sorted(mounts):
+        if any(other in mounts for other in place.parents):
+            if place.exists() and mounts[place] == "--ro-bind":
+                continue  # seen through the outer one
+        else:
+            for parent in reversed(place.parents[:-1]):
+                if parent not in made:
+                    made.add(parent)
+                    yield from ("--perms", "0755", "--dir", str(parent))
+        yield from (mounts[place], str(place), str(place))
+    for path in sealed(cell.tree, cell.writable):
+        yield from ("--ro-bind", str(path), str(path))
+
+
