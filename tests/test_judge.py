@@ -543,3 +543,50 @@ def test_a_guard_at_the_baseline_itself_is_not_a_coin_toss():
 def test_a_strict_guard_refuses_equality():
     assert guarded("< 100", (100.0, 100.0), (100.0, 100.0)).action is Action.DISCARD
     assert guarded("<= 100", (100.0, 100.0), (100.0, 100.0)).action is Action.KEEP
+
+
+# --- how often it is wrong, in simulation ------------------------------------------------------
+
+
+def false_keeps(name, df, experiments=1500):
+    """Share of experiments with an equal candidate that are kept; sigma known on ``df`` only."""
+    rng = random.Random(11)
+    judge = open_judge(name)
+    kept = 0
+    for _ in range(experiments):
+        sigma = math.sqrt(sum(rng.gauss(0, 1) ** 2 for _ in range(df)) / df)
+        incumbent = base(*[rng.gauss(0, 1) for _ in range(8)])
+        decision, _, _ = play(
+            judge,
+            lambda *_: rng.gauss(0, 1),
+            incumbent,
+            noise=Noise(sigma=sigma, df=df, drift=0.0),
+            baseline=incumbent,
+        )
+        kept += decision.action is Action.KEEP
+    return kept / experiments
+
+
+@pytest.mark.parametrize("df", [3, 8, 30])
+def test_an_equal_candidate_is_as_rarely_kept_when_the_noise_is_badly_known(df):
+    # Right after a keep, where the rule is at its loosest: 0.09 and 0.005 with the noise known.
+    # Three standard errors of the simulation are 0.023 and 0.006.
+    assert false_keeps("default", df) <= 0.09 + 0.023
+    assert false_keeps("record", df) <= 0.005 + 0.006
+
+
+def threshold_after(experiments):
+    number = 2 + experiments
+    candidate = tried(5.0, 5.0, 5.0, experiment=number)
+    beside = run(10.0, seed=9, experiment=1, purpose=Purpose.INCUMBENT, occasion=number, id=900)
+    decision = open_judge().decide(
+        case(candidate, (*base(10.0, 10.0, 10.0, 10.0), beside), number=number)
+    )
+    assert decision.action is Action.KEEP
+    return decision.evidence.threshold
+
+
+def test_the_longer_nothing_has_helped_the_more_evidence_a_keep_needs():
+    thresholds = [threshold_after(wait) for wait in (0, 10, 100)]
+    assert thresholds == sorted(thresholds)
+    assert thresholds[2] > thresholds[0] + 0.5

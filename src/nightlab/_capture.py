@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 _RECENT_BYTES = 16 * 1024
 _LINE_CHARS = 400
+_LEFT_BYTES = 4 * 1024**2  # more than a pipe holds
 _SAVE_AFTER_S = 1.0
 _SAVE_AT_LAST_S = 15.0
 
@@ -38,6 +40,16 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _UNSAFE.sub("\ufffd", _ANSI.sub("", text))
+
+
+def drain(fd: int) -> bytes:
+    """What is left in a pipe. A survivor may hold it open: never wait, and not for ever."""
+    os.set_blocking(fd, False)
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while len(data) < _LEFT_BYTES and (part := os.read(fd, 1 << 16)):
+            data += part
+    return data
 
 
 class Capture:

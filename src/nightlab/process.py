@@ -22,16 +22,17 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, BinaryIO
 
 from nightlab import _shim
-from nightlab._capture import Capture, clean
+from nightlab._capture import Capture, clean, drain
 from nightlab._sweep import MARKER, kill_orphans, sweep
 from nightlab.errors import ExecutorError, NightlabError
 
@@ -39,12 +40,10 @@ __all__ = ["Child", "Completed", "Finished", "call", "clean", "not_found", "star
 
 LOG_BYTES = 8 * 1024**2
 _READ_BYTES = 256 * 1024
-_LEFT_BYTES = 4 * 1024**2  # more than a pipe holds
 _LOOK_S = 0.25
 # How much later than the shim nightlab itself acts: less would race an honest shim on a busy
 # machine, more would break the promise of at most 2 s over the deadline.
 _SECOND_LINE_S = 0.25
-_prepared = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -95,34 +94,29 @@ def call(
     ``env`` None inherits nightlab's own. Raises NightlabError when the program cannot be
     started, or is not done after ``timeout_s``; its process group is killed then.
     """
-    try:
-        child = subprocess.Popen(
-            argv,
-            cwd=cwd,
-            env=env,
-            stdin=subprocess.DEVNULL if input_bytes is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise NightlabError(f"{argv[0]} could not be started", str(error)) from error
-    with child:
+    # Files in memory, not pipes: nothing to pump, and no grandchild can hold up the end.
+    with _scratch(input_bytes or b"") as given, _scratch() as stdout, _scratch() as stderr:
         try:
-            stdout, stderr = child.communicate(input_bytes, timeout_s)
-        except BaseException as error:
-            os.killpg(child.pid, signal.SIGKILL)
-            # Something of another session may still hold the pipes: leave them.
-            for pipe in (child.stdin, child.stdout, child.stderr):
-                if pipe is not None:
-                    pipe.close()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
+            child = subprocess.Popen(
+                argv, cwd=cwd, env=env, stdin=given, stdout=stdout, stderr=stderr,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise NightlabError(f"{argv[0]} could not be started", str(error)) from error
+        try:
+            done = _ended(child, timeout_s)
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        if not done:
             raise NightlabError(
                 f"{argv[0]} was not done after {timeout_s:g} s and was killed",
                 f"the command was: {clean(' '.join(argv))[:400]}",
-            ) from error
-    return Completed(child.returncode, stdout, stderr)
+            )
+        stdout.seek(0)
+        stderr.seek(0)
+        return Completed(child.returncode, stdout.read(), stderr.read())
 
 
 def start(
@@ -296,8 +290,8 @@ class Child:
                     until_s = self._wall_s + self._grace_s + _SECOND_LINE_S
                     self._force_at = min(self._force_at, time.monotonic() + until_s)
             self._second_line()
-        self._capture.write(_drain(output))
-        return said + _drain(report)
+        self._capture.write(drain(output))
+        return said + drain(report)
 
     def _second_line(self) -> None:
         """Wake a shim that the run has stopped; kill one that is late. Orphans come to us."""
@@ -355,32 +349,46 @@ def _shim_code() -> CodeType:
     return compile(Path(_shim.__file__).read_bytes(), _shim.__file__, "exec")
 
 
+@functools.cache
 def _prepare() -> None:
     """Once: orphans of our children come to us, and no run may look into this process."""
-    if _prepared.acquire(blocking=False):
-        _shim.prctl(_shim.PR_SET_CHILD_SUBREAPER, 1)
-        # A run of the same user could otherwise read our environment with every secret that
-        # was scrubbed from its own. (Root may still look and trace.)
-        _shim.prctl(_shim.PR_SET_DUMPABLE, 0)
+    _shim.prctl(_shim.PR_SET_CHILD_SUBREAPER, 1)
+    # A run of the same user could otherwise read our environment with every secret that
+    # was scrubbed from its own. (Root may still look and trace.)
+    _shim.prctl(_shim.PR_SET_DUMPABLE, 0)
 
 
-def _drain(fd: int) -> bytes:
-    """What is left in a pipe. A survivor may hold it open: never wait, and not for ever."""
-    os.set_blocking(fd, False)
-    data = b""
-    with contextlib.suppress(BlockingIOError):
-        while len(data) < _LEFT_BYTES and (part := os.read(fd, _READ_BYTES)):
-            data += part
-    return data
+def _scratch(data: bytes = b"") -> BinaryIO:
+    if _shim.LINUX:
+        file: BinaryIO = os.fdopen(os.memfd_create("nightlab"), "w+b")
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    file.write(data)
+    file.seek(0)
+    return file
+
+
+def _ended(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Wait for its end, by pidfd where there are such: Popen.wait naps up to 50 ms a time."""
+    try:
+        pidfd = os.pidfd_open(child.pid)
+    except (AttributeError, OSError):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout_s)
+        return child.returncode is not None
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    try:
+        return bool(poll.poll(timeout_s * 1000))
+    finally:
+        os.close(pidfd)
 
 
 def _oom_kills() -> int:
     """How many processes the kernel has killed for memory since boot, 0 where unknown."""
-    try:
-        match = re.search(r"^oom_kill (\d+)", Path("/proc/vmstat").read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(match[1]) if match else 0
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path("/proc/vmstat").read_text().split("\noom_kill ")[1].split()[0])
+    return 0
 
 
 def _parse(said: bytes) -> tuple[dict[str, Any], str]:

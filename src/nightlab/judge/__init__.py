@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import inf
 
 from nightlab.errors import ConfigError
-from nightlab.judge.case import Case, Judge, Noise
+from nightlab.judge.case import Case, Judge, Noise, noise_of
 from nightlab.judge.evidence import estimate
 from nightlab.judge.greedy import GreedyJudge
 from nightlab.judge.guards import parse_guard
@@ -23,6 +23,7 @@ __all__ = [
     "Noise",
     "Policy",
     "estimate",
+    "noise_of",
     "open_judge",
     "parse_guard",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from nightlab.model import Decision, Guard, Objective, Run, Value
+from nightlab.stats import Pool
 
 
 class Noise(Value, frozen=True):
@@ -25,6 +26,11 @@ class Noise(Value, frozen=True):
     @property
     def deterministic(self) -> bool:
         return self.sigma == 0.0 and self.df >= 1
+
+
+def noise_of(pool: Pool) -> Noise:
+    """What a pool of replicates says, as a judge takes it."""
+    return Noise(sigma=pool.sigma, df=pool.df, drift=pool.drift, rho=pool.rho)
 
 
 class Case(Value, frozen=True):

@@ -41,6 +41,19 @@ class Cell:
     gpus: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the person set for every box of a study; None: what the sandbox finds sensible.
+
+    ``image`` is for containers. ``processes`` bounds processes and threads of one run.
+    ``disk_bytes`` bounds each file that a run writes.
+    """
+
+    image: str | None = None
+    processes: int | None = None
+    disk_bytes: int | None = None
+
+
 def _nothing() -> None:
     return None
 
@@ -85,23 +98,23 @@ class Sandbox(Protocol):
 
 # name -> where it lives; loaded on use, strongest first. "auto" tries them in this order.
 SANDBOXES: dict[str, str] = {
+    "bubblewrap": "nightlab.sandboxes.bubblewrap:BubblewrapSandbox",
+    "container": "nightlab.sandboxes.container:ContainerSandbox",
+    "landlock": "nightlab.sandboxes.landlock:LandlockSandbox",
     "process": "nightlab.sandboxes.process:ProcessSandbox",
 }
 
 
-def open_sandbox(name: str) -> Sandbox:
+def open_sandbox(name: str, options: Options | None = None) -> Sandbox:
     """Make the named sandbox, or for "auto" the first that passes its own check.
 
     Raises ConfigError for an unknown name, SandboxError when the named one cannot work here.
     """
     if name == "auto":
-        refusals = []
-        for candidate in SANDBOXES:
-            try:
-                return open_sandbox(candidate)
-            except SandboxError as error:
-                refusals.append(f"{candidate}: {error.what} ({error.why})")
-        raise SandboxError("no sandbox works on this machine", "; ".join(refusals))
+        sandbox, passed_over = pick(options)
+        if passed_over:
+            sandbox.leaves_open += f". Stronger ones do not work here: {'; '.join(passed_over)}"
+        return sandbox
     where = SANDBOXES.get(name)
     if where is None:
         raise ConfigError(
@@ -110,7 +123,21 @@ def open_sandbox(name: str) -> Sandbox:
             'set [sandbox] use = "auto" in nightlab.toml',
         )
     module, _, attribute = where.partition(":")
-    maker: Callable[[], Sandbox] = getattr(import_module(module), attribute)
-    sandbox = maker()
+    maker: Callable[[Options], Sandbox] = getattr(import_module(module), attribute)
+    sandbox = maker(options or Options())
     sandbox.check()
     return sandbox
+
+
+def pick(options: Options | None = None) -> tuple[Sandbox, tuple[str, ...]]:
+    """The strongest sandbox that works here, and why each stronger one does not.
+
+    Raises SandboxError when none does.
+    """
+    refusals: list[str] = []
+    for name in SANDBOXES:
+        try:
+            return open_sandbox(name, options), tuple(refusals)
+        except SandboxError as error:
+            refusals.append(f"{name}: {error.what} ({error.why}; try: {error.hint})")
+    raise SandboxError("no sandbox works on this machine", "; ".join(refusals))

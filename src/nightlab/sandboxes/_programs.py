@@ -54,7 +54,8 @@ class Finder:
         first: list[str] = []
         for program in _named(command, env, cwd):
             real = Path(os.path.realpath(program))
-            if real.is_relative_to(os.path.realpath(tree)):
+            folder = os.path.realpath(program.parent)
+            if any(Path(p).is_relative_to(os.path.realpath(tree)) for p in (real, folder)):
                 continue
             if _PYTHON.fullmatch(program.name):
                 answer = self._ask(program, env, cwd)

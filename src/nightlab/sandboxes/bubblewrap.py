@@ -328,9 +328,9 @@ def _spaces(cell: Cell, home: str) -> Iterator[str]:
     """Fresh places to write to, in memory, each with a bound."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     most = min(memory // 4, cell.memory_bytes or memory)
-    for place, size in (("/dev/shm", _SHM_BYTES), ("/tmp", _TMP_BYTES), (home, _TMP_BYTES)):  # noqa: S108 - the box's own
-        if place != "/tmp" or size:  # noqa: S108
-            yield from ("--size", str(min(size, most)), "--perms", "1777", "--tmpfs", place)
+    sizes = {"/dev/shm": _SHM_BYTES, "/tmp": _TMP_BYTES, home: _TMP_BYTES}  # noqa: S108 - the box's own
+    for place, size in sizes.items():
+        yield from ("--size", str(min(size, most)), "--perms", "1777", "--tmpfs", place)
 
 
 def _devices(cell: Cell) -> Iterator[str]:
