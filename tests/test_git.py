@@ -30,19 +30,18 @@ def test_a_change_is_committed_beside_a_dirty_checkout(tmp_path: Path) -> None:
     before = snapshot(root)
     repo = nightgit.discover(root)
     head = repo.head()
-    tree = repo.write_tree(head, {"train.py": "LR = 1\n", "new/dir.py": "x = 1\n"}, tmp_path / "ix")
+    tree = repo.write_tree(head, {"train.py": "LR = 1\n", "new/dir.py": "x = 1\n"})
     commit = repo.commit_tree(tree, [head], "a change\n", 1_700_000_000.0)
     repo.update_refs([("refs/nightlab/t/2", commit, None)])
     assert snapshot(root) == before
     assert git(root, "show", "refs/nightlab/t/2:train.py") == "LR = 1\n"
     assert git(root, "show", "refs/nightlab/t/2:new/dir.py") == "x = 1\n"
     assert git(root, "show", "refs/nightlab/t/2:prepare.py") == "# fixed\n"
-    assert nightgit.Numstat(2, 13).added == repo.numstat(head, tree).added
 
 
 def test_the_same_commit_made_twice_is_the_same_commit(tmp_path: Path) -> None:
     repo = nightgit.discover(make_project(tmp_path / "p"))
-    tree = repo.write_tree(repo.head(), {"train.py": "x\n"}, tmp_path / "ix")
+    tree = repo.write_tree(repo.head(), {"train.py": "x\n"})
     twice = {repo.commit_tree(tree, [repo.head()], "m\n", 1.5e9) for _ in range(2)}
     assert len(twice) == 1
 
@@ -54,7 +53,7 @@ def test_materialise_writes_the_files_and_no_git_folder(tmp_path: Path) -> None:
     git(root, "add", "-A")
     git(root, "commit", "-qm", "more")
     repo = nightgit.discover(root)
-    repo.materialise(repo.head(), tmp_path / "copy", tmp_path / "ix")
+    repo.materialise(repo.head(), tmp_path / "copy")
     names = sorted(p.name for p in (tmp_path / "copy").iterdir())
     assert names == ["nightlab.toml", "prepare.py", "run.sh", "train.py"]
     assert os.access(tmp_path / "copy" / "run.sh", os.X_OK)
@@ -66,7 +65,7 @@ def test_removing_a_file_and_keeping_an_executable_bit(tmp_path: Path) -> None:
     git(root, "commit", "-qam", "x")
     repo = nightgit.discover(root)
     changed = {"train.py": "print(1)\n", "prepare.py": None}
-    tree = repo.write_tree(repo.head(), changed, tmp_path / "ix")
+    tree = repo.write_tree(repo.head(), changed)
     listed = git(root, "ls-tree", tree)
     assert listed.startswith("100755 blob")
     assert "prepare.py" not in listed
@@ -83,10 +82,9 @@ def test_odd_folder_and_file_names_work(tmp_path: Path, name: str) -> None:
     assert repo.top == root
     assert name in repo.files(head)
     assert repo.read(head, [name, "absent"]) == {name: "odd = 1\n"}
-    tree = repo.write_tree(head, {name: "odd = 2\n"}, tmp_path / "ix")
-    repo.materialise(tree, tmp_path / "copy", tmp_path / "ix")
+    tree = repo.write_tree(head, {name: "odd = 2\n"})
+    repo.materialise(tree, tmp_path / "copy")
     assert (tmp_path / "copy" / name).read_text() == "odd = 2\n"
-    assert repo.numstat(head, tree) == nightgit.Numstat(1, 1)
 
 
 def test_bytes_that_are_not_utf8_survive_an_edit(tmp_path: Path) -> None:
@@ -97,25 +95,25 @@ def test_bytes_that_are_not_utf8_survive_an_edit(tmp_path: Path) -> None:
     repo = nightgit.discover(root)
     text = repo.read(repo.head(), ["train.py"])["train.py"]
     edited = {"train.py": text.replace("0.1", "0.2")}
-    tree = repo.write_tree(repo.head(), edited, tmp_path / "ix")
-    repo.materialise(tree, tmp_path / "copy", tmp_path / "ix")
+    tree = repo.write_tree(repo.head(), edited)
+    repo.materialise(tree, tmp_path / "copy")
     assert (tmp_path / "copy" / "train.py").read_bytes() == raw.replace(b"0.1", b"0.2")
 
 
 def test_a_merge_carries_a_change_over_and_refuses_a_conflict(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", train="A = 1\n\n\n\nB = 1\n")
     repo = nightgit.discover(root)
-    base, index = repo.head(), tmp_path / "ix"
+    base = repo.head()
 
     def commit(text: str) -> str:
-        tree = repo.write_tree(base, {"train.py": text}, index)
+        tree = repo.write_tree(base, {"train.py": text})
         return repo.commit_tree(tree, [base], "m\n", 1.0)
 
     theirs = commit("A = 2\n\n\n\nB = 1\n")
-    apart = repo.merge(base, commit("A = 1\n\n\n\nB = 2\n"), theirs, index)
+    apart = repo.merge(base, commit("A = 1\n\n\n\nB = 2\n"), theirs)
     assert apart is not None
     assert repo.read(apart, ["train.py"])["train.py"] == "A = 2\n\n\n\nB = 2\n"
-    assert repo.merge(base, commit("A = 3\n\n\n\nB = 1\n"), theirs, index) is None
+    assert repo.merge(base, commit("A = 3\n\n\n\nB = 1\n"), theirs) is None
 
 
 def test_a_ref_moves_only_from_where_it_was_expected(tmp_path: Path) -> None:
@@ -141,8 +139,8 @@ def test_hooks_and_git_variables_of_the_caller_do_not_reach_us(
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     monkeypatch.setenv("GIT_INDEX_FILE", "/nowhere/index")
     repo = nightgit.discover(root)
-    tree = repo.write_tree(repo.head(), {"train.py": "y\n"}, tmp_path / "ix")
-    repo.materialise(tree, tmp_path / "copy", tmp_path / "ix")
+    tree = repo.write_tree(repo.head(), {"train.py": "y\n"})
+    repo.materialise(tree, tmp_path / "copy")
     commit = repo.commit_tree(tree, [repo.head()], "m\n", 1.0)
     repo.update_refs([("refs/nightlab/t/9", commit, None)])
     assert not (tmp_path / "hooked").exists()

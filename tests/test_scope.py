@@ -86,6 +86,22 @@ def test_syntax_errors_are_refused_before_device_time(text: str) -> None:
         scope.check({"train.py": text}, BEFORE, ["train.py"])
 
 
+@given(st.lists(st.sampled_from("abcd")), st.lists(st.sampled_from("abcd")))
+def test_lines_are_counted_so_that_they_add_up(old: list[str], new: list[str]) -> None:
+    texts = {"f": "\n".join(old)}, {"f": "\n".join(new)}
+    added, removed = scope.count_lines(*texts)
+    assert added - removed == texts[1]["f"].count("\n") - texts[0]["f"].count("\n")
+    assert (added == 0 and removed == 0) == (texts[0] == texts[1])
+    assert added <= len(new) + 1
+    assert removed <= len(old) + 1
+
+
+def test_one_changed_line_is_one_added_and_one_removed() -> None:
+    before = "".join(f"x{n} = {n}\n" for n in range(2000))
+    after = before.replace("x7 = 7", "x7 = 8").replace("x1900 = 1900", "")
+    assert scope.count_lines({"f": before}, {"f": after}) == (2, 2)
+
+
 @given(st.text(), st.text())
 def test_any_text_is_answered_or_refused_never_worse(old: str, new: str) -> None:
     try:

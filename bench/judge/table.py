@@ -72,7 +72,7 @@ def figures(
     """Sum up; ``greedy`` are the same nights under the reference's rule."""
     gains = [night.gain for night in nights]
     ratio = ratio_ci = None
-    if greedy is not None and abs(fmean(n.gain for n in greedy)) > 0.1:  # noqa: PLR2004
+    if greedy is not None and abs(fmean(n.gain for n in greedy)) > 0.1:
         theirs = [night.gain for night in greedy]
         ratio = fmean(gains) / fmean(theirs)
         # Delta method for a ratio of paired means.

@@ -33,7 +33,7 @@ class Table:
     """One table. Values are turned so that higher is better, and given in sd between seeds."""
 
     def __init__(self, path: Path) -> None:
-        data: dict[str, dict[str, list[float]]] = pickle.loads(path.read_bytes())  # noqa: S301
+        data: dict[str, dict[str, list[float]]] = pickle.loads(path.read_bytes())
         metric, sign = _METRIC[path.parent.name]
         rows = {key: [sign * v for v in row[metric]] for key, row in data.items()}
         rows = {k: v for k, v in rows.items() if all(map(math.isfinite, v))}

@@ -95,8 +95,7 @@ class Attempt:
 
     def _copy_out(self, name: str) -> None:
         rig = self.rig
-        index = rig.paths.index(rig.study.tag, f"run-{self.slot.name}")
-        rig.repo.materialise(self.started.commit, self._folder / name, index)
+        rig.repo.materialise(self.started.commit, self._folder / name)
 
     def clean_up(self) -> None:
         """Remove the copies and the artifact; log and result stay."""

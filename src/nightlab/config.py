@@ -110,9 +110,9 @@ class Paths:
     def log(self, tag: str, run_id: int) -> Path:
         return self.run(tag, run_id) / "log.txt"
 
-    def index(self, tag: str, name: str) -> Path:
-        """A private git index."""
-        return self.study(tag) / "index" / name
+    def indexes(self, tag: str) -> Path:
+        """Where the private git indexes lie."""
+        return self.study(tag) / "index"
 
     def ledger(self, tag: str) -> Path:
         return self.study(tag) / "results.tsv"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -139,7 +138,7 @@ class Engine:
         number = self.history.next_number()
         try:
             changed = scope.check(proposal.files, files, self.study.edit)
-            tree = self._tree(base, parent, changed, number)
+            tree = self._tree(base, parent, changed)
         except ScopeError as refusal:
             reason = f"{refusal.what}: {refusal.why}"
             self.record(
@@ -150,25 +149,25 @@ class Engine:
                 )
             )
             raise
-        lines = self.repo.numstat(parent, tree)
+        added, removed = scope.count_lines(files, changed)
         claim = Claim(
             description=_one_line(proposal.description) or "(no description)",
             hypothesis=process.clean(proposal.hypothesis)[:2000],
             category=_one_line(proposal.category),
             researcher=proposal.researcher,
             changes=proposal.changes,
-            lines_added=lines.added,
-            lines_removed=lines.removed,
+            lines_added=added,
+            lines_removed=removed,
         )
         self.record(Proposed(number=number, parent=parent, tree=tree, claim=claim))
         self._commit(number)
         return number
 
-    def _tree(self, base: str, parent: str, changed: Mapping[str, str | None], number: int) -> str:
+    def _tree(self, base: str, parent: str, changed: Mapping[str, str | None]) -> str:
         files = {self._prefix + path: text for path, text in changed.items()}
-        tree: str | None = self.repo.write_tree(base, files, self._index(number))
+        tree: str | None = self.repo.write_tree(base, files)
         if tree is not None and base != parent:
-            tree = self.repo.merge(base, tree, parent, self._index(number))
+            tree = self.repo.merge(base, tree, parent)
         if tree is None:
             raise ScopeError(
                 "the proposal changes lines that the incumbent has changed meanwhile",
@@ -183,10 +182,6 @@ class Engine:
                 "propose something else",
             )
         return tree
-
-    def _index(self, number: int) -> Path:
-        # A handful of index files, reused: git then rereads only what moved.
-        return self.paths.index(self.study.tag, f"{number % 8}")
 
     def _commit(self, number: int) -> None:
         experiment = self.history.experiments[number]
@@ -341,8 +336,7 @@ class Engine:
     def _rebase(self, subject: Experiment) -> bool:
         """Put the same change on the incumbent of now; False when the two touch the same lines."""
         parent = self.history.tip
-        index = self._index(subject.number)
-        tree = self.repo.merge(subject.parent, subject.commit, parent, index)
+        tree = self.repo.merge(subject.parent, subject.commit, parent)
         if tree is None:
             return False
         moved = msgspec.structs.replace(subject, parent=parent)

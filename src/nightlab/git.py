@@ -10,10 +10,9 @@ their hooks, and leaves a ``.git`` file that points a run at the repository.
 from __future__ import annotations
 
 import os
-import re
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nightlab import process
@@ -21,15 +20,8 @@ from nightlab.errors import GitError
 
 _IDENTITY = ("nightlab", "nightlab@localhost")
 _REF_ATTEMPTS = 5
-_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
-
-
-@dataclass(frozen=True)
-class Numstat:
-    """Lines of a diff; binary files count as none."""
-
-    added: int
-    removed: int
+_REMEMBERED = 256  # commits whose tree is known
+_INDEX_FILES = 8
 
 
 def discover(folder: Path) -> Repo:
@@ -111,7 +103,13 @@ class Repo:
         self.prefix = prefix
         self._base_env = _environment()
         self._safe = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
-        self._index_at: dict[Path, str] = {}
+        self._indexes = _Indexes(git_dir / "nightlab")
+        self._trees: dict[str, str] = {}  # commit or tree -> tree
+        self._listed: tuple[str, dict[str, str]] = ("", {})
+
+    def keep_indexes_in(self, folder: Path) -> None:
+        """Where the private index files are to lie; before anything is written."""
+        self._indexes = _Indexes(folder)
 
     # -- reading
 
@@ -132,12 +130,17 @@ class Repo:
         return done.stdout.decode().strip() if done.exit_code == 0 else None
 
     def tree_of(self, commit: str) -> str:
-        return self._text("rev-parse", "--verify", "-q", f"{commit}^{{tree}}").strip()
+        """The tree of a commit (or of a tree: itself)."""
+        if commit not in self._trees:
+            found = self._text("rev-parse", "--verify", "-q", f"{commit}^{{tree}}").strip()
+            self._trees[commit] = self._trees[found] = found
+        while len(self._trees) > _REMEMBERED:
+            del self._trees[next(iter(self._trees))]
+        return self._trees[commit]
 
     def files(self, commit: str) -> list[str]:
         """Every file of the commit."""
-        out = self._call("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).stdout
-        return [p.decode("utf-8", "surrogateescape") for p in out.split(b"\0") if p]
+        return list(self._modes(self.tree_of(commit)))
 
     def read(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """The text of files at a commit; bytes that are not UTF-8 survive as surrogates.
@@ -170,16 +173,6 @@ class Repo:
         args = ("diff", "--no-color", "--no-ext-diff", "--no-textconv", old, new)
         return self._call(*args).stdout.decode("utf-8", "replace")
 
-    def numstat(self, old: str, new: str) -> Numstat:
-        args = ("diff-tree", "-r", "--numstat", "-z", "--no-renames", old, new)
-        added = removed = 0
-        for line in self._call(*args).stdout.split(b"\0"):
-            cells = line.split(b"\t")
-            if len(cells) > 1 and cells[0].isdigit() and cells[1].isdigit():
-                added += int(cells[0])
-                removed += int(cells[1])
-        return Numstat(added, removed)
-
     def uncommitted(self) -> list[str]:
         """Tracked files of the checkout that differ from its HEAD, and untracked ones."""
         args = ("status", "--porcelain", "-z", "--untracked-files=normal", "--no-renames")
@@ -194,38 +187,49 @@ class Repo:
 
     # -- writing objects and refs; the checkout stays as it is
 
-    def write_tree(self, parent: str, files: Mapping[str, str | None], index: Path) -> str:
+    def write_tree(self, parent: str, files: Mapping[str, str | None]) -> str:
         """The tree of ``parent`` with ``files`` set (text) or removed (None).
 
-        ``index`` is a private index file, left at the new tree so that ``materialise``
-        need not read it again. Executable bits of existing files are kept.
+        Executable bits of existing files are kept.
         """
-        self._read_into(index, parent)
-        modes = self._modes(parent, list(files))
+        tree = self.tree_of(parent)
+        modes = self._modes(tree)
         lines = b""
         for path, text in files.items():
             raw = path.encode("utf-8", "surrogateescape")
             if text is None:
-                lines += b"0 " + b"0" * 40 + b"\t" + raw + b"\0"
+                lines += b"0 " + b"0" * len(tree) + b"\t" + raw + b"\0"
                 continue
             data = text.encode("utf-8", "surrogateescape")
             blob = self._call("hash-object", "-w", "--stdin", input_bytes=data).stdout.strip()
             lines += modes.get(path, "100644").encode() + b" " + blob + b"\t" + raw + b"\0"
-        self._index_at.pop(index, None)
-        args = ("update-index", "-z", "--index-info")
-        self._call(*args, input_bytes=lines, index=index)
-        tree = self._call("write-tree", index=index).stdout.decode().strip()
-        self._index_at[index] = tree
-        return tree
+        index = self._indexes.copy_of(self._index(tree))
+        self._call("update-index", "-z", "--index-info", input_bytes=lines, index=index)
+        new = self._call("write-tree", index=index).stdout.decode().strip()
+        self._indexes.holds(index, new)
+        self._trees[new] = new
+        return new
 
-    def _modes(self, parent: str, paths: list[str]) -> dict[str, str]:
-        out = self._call("ls-tree", "-z", "--full-tree", parent, "--", *paths).stdout
-        modes = {}
-        for entry in out.split(b"\0"):
-            if entry:
+    def _modes(self, tree: str) -> dict[str, str]:
+        """The mode of every file; kept for the last tree asked, which is the incumbent's."""
+        if self._listed[0] != tree:
+            out = self._call("ls-tree", "-r", "-z", "--full-tree", tree).stdout
+            modes = {}
+            for entry in out.split(b"\0"):
                 head, _, name = entry.partition(b"\t")
-                modes[name.decode("utf-8", "surrogateescape")] = head.split(b" ")[0].decode()
-        return modes
+                if name:
+                    modes[name.decode("utf-8", "surrogateescape")] = head[:6].decode()
+            self._listed = (tree, modes)
+        return self._listed[1]
+
+    def _index(self, tree: str) -> Path:
+        """A private index file that holds the tree."""
+        index = self._indexes.find(tree)
+        if index is None:
+            index = self._indexes.free()
+            self._call("read-tree", tree, index=index)
+            self._indexes.holds(index, tree)
+        return index
 
     def commit_tree(self, tree: str, parents: Sequence[str], message: str, at: float) -> str:
         """Make a commit object. The same arguments give the same hash, so recovery repeats it."""
@@ -235,7 +239,9 @@ class Repo:
         for parent in parents:
             args += ["-p", parent]
         done = self._call(*args, input_bytes=message.encode("utf-8", "replace"), env=env)
-        return done.stdout.decode().strip()
+        commit = done.stdout.decode().strip()
+        self._trees[commit] = tree
+        return commit
 
     def update_refs(self, updates: Sequence[tuple[str, str, str | None]]) -> None:
         """Move refs in one transaction: (full name, new commit, expected old commit).
@@ -258,7 +264,7 @@ class Repo:
                 raise GitError(f"git could not move a ref in {self.top}", said, "git fsck")
             time.sleep(0.2 * 2**attempt)
 
-    def merge(self, base: str, ours: str, theirs: str, index: Path) -> str | None:
+    def merge(self, base: str, ours: str, theirs: str) -> str | None:
         """The tree of ``theirs`` with the changes from ``base`` to ``ours`` on top.
 
         None when both changed the same lines. Works with every git: one three-way merge a file.
@@ -274,11 +280,11 @@ class Repo:
             elif mine is None or old is None or other is None:
                 return None
             else:
-                text = self._merge_file(mine, old, other, index.with_suffix(".merge"))
+                text = self._merge_file(mine, old, other, self._indexes.folder / "merge")
                 if text is None:
                     return None
                 merged[path] = text
-        return self.write_tree(theirs, merged, index)
+        return self.write_tree(theirs, merged)
 
     def _merge_file(self, mine: str, old: str, other: str, scratch: Path) -> str | None:
         scratch.mkdir(parents=True, exist_ok=True)
@@ -291,20 +297,12 @@ class Repo:
         scratch.rmdir()
         return done.stdout.decode("utf-8", "surrogateescape") if done.exit_code == 0 else None
 
-    def materialise(self, commit: str, folder: Path, index: Path) -> None:
+    def materialise(self, commit: str, folder: Path) -> None:
         """Write the files of a commit or tree into a new ``folder``, without ``.git``."""
-        self._read_into(index, commit)
+        index = self._index(self.tree_of(commit))
         folder.mkdir(parents=True, exist_ok=False)
         args = (f"--work-tree={folder}", "checkout-index", "-a", "-q")
         self._call(*args, index=index, cwd=folder)
-
-    def _read_into(self, index: Path, commit: str) -> None:
-        if self._index_at.get(index) == commit and index.exists():
-            return
-        index.parent.mkdir(parents=True, exist_ok=True)
-        index.with_name(index.name + ".lock").unlink(missing_ok=True)  # of a killed nightlab
-        self._call("read-tree", commit, index=index)
-        self._index_at[index] = commit
 
     # -- the one place where git starts
 
@@ -338,6 +336,41 @@ class Repo:
         return done
 
 
-def is_hash(text: str) -> bool:
-    """Whether the text is a whole object name."""
-    return _HASH.fullmatch(text) is not None
+class _Indexes:
+    """A few private index files, each at a known tree: reading a tree anew costs a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tree_in: dict[Path, str] = {}  # the longest unused first
+
+    def find(self, tree: str) -> Path | None:
+        for index, held in self._tree_in.items():
+            if held == tree and index.exists():
+                self.holds(index, tree)
+                return index
+        return None
+
+    def free(self) -> Path:
+        """A file to read a tree into: a new one, or the longest unused."""
+        if len(self._tree_in) >= _INDEX_FILES:
+            index = next(iter(self._tree_in))
+            del self._tree_in[index]
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            used = {p.name for p in self._tree_in}
+            index = self.folder / next(n for n in map(str, range(_INDEX_FILES)) if n not in used)
+        # A killed nightlab may have left either; what they hold is not known.
+        index.unlink(missing_ok=True)
+        index.with_name(index.name + ".lock").unlink(missing_ok=True)
+        return index
+
+    def copy_of(self, index: Path) -> Path:
+        """A copy to change, while the original stays at its tree."""
+        copy = self.free()
+        shutil.copyfile(index, copy)
+        return copy
+
+    def holds(self, index: Path, tree: str) -> None:
+        """Remember what a file holds, as the last used."""
+        self._tree_in.pop(index, None)
+        self._tree_in[index] = tree

@@ -63,6 +63,7 @@ def open_study(
     if not existed:
         _check_new(repo, head, tag, settings)
         paths.make_state()
+    repo.keep_indexes_in(paths.indexes(tag))
     journal = Journal(paths.journal(tag))
     try:
         if existed and paths.journal(tag).stat().st_size > 0:

@@ -40,7 +40,7 @@ from nightlab.thinker import Thinker
 
 _TICK_S = 0.1
 _INBOX_EVERY_S = 0.5
-_THINK_AHEAD = 0.05  # of a run's length: a researcher slower than this thinks one ahead
+_THINK_AHEAD = 0.2  # of a run's length: a researcher slower than this thinks one ahead
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import io
 import re
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
+from difflib import SequenceMatcher
 
 from nightlab.errors import ScopeError
 
@@ -59,6 +60,28 @@ def check(
             "propose a change of the code itself",
         )
     return changed
+
+
+def count_lines(before: Mapping[str, str], after: Mapping[str, str | None]) -> tuple[int, int]:
+    """Lines (added, removed) by a change, as a diff counts them."""
+    added = removed = 0
+    for path, text in after.items():
+        old = before.get(path, "").split("\n")
+        new = (text or "").split("\n")
+        start = 0
+        while start < min(len(old), len(new)) and old[start] == new[start]:
+            start += 1
+        end = 0
+        while end < min(len(old), len(new)) - start and old[-1 - end] == new[-1 - end]:
+            end += 1
+        # Only what lies between the first and the last difference is worth aligning.
+        left, right = old[start : len(old) - end], new[start : len(new) - end]
+        same = sum(
+            block.size for block in SequenceMatcher(None, left, right, False).get_matching_blocks()
+        )
+        added += len(right) - same
+        removed += len(left) - same
+    return added, removed
 
 
 def _check_parses(path: str, text: str | None) -> None:

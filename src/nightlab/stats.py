@@ -147,7 +147,7 @@ class Pool:
         """Forget the details of ``key``, which gets no more runs: its noise stays counted."""
         self._codes.pop(key, None)
         self._occasions.pop(key, None)
-        if len(self._seeds.get(key, ())) < 2:  # noqa: PLR2004  one run correlates with nothing
+        if len(self._seeds.get(key, ())) < 2:
             self._seeds.pop(key, None)
 
     @property

@@ -89,6 +89,7 @@ class LocalExecutor:
                 grace_s=order.grace_s,
                 marker=order.marker,
                 memory_bytes=launch.memory_bytes,
+                fsize_bytes=launch.fsize_bytes,
                 pass_fds=launch.pass_fds,
             )
         except BaseException:

@@ -132,7 +132,7 @@ def say(seen: Look) -> str:
         text += f": {word} by {_show(abs(seen.effect), unit)}"
         z = abs(seen.comparison.z)
         if unit and math.isfinite(z):
-            text += f" ({z:.1f} σ)"  # noqa: RUF001  sigma is the word for it
+            text += f" ({z:.1f} σ)"
     if seen.sigma is None:
         text += ", noise unknown"
     if seen.fresh:
@@ -165,4 +165,4 @@ def _show(value: float, sigma: float) -> str:
     if sigma <= 0.0 or not math.isfinite(sigma):
         return f"{value:.6g}"
     decimals = 1 - math.floor(math.log10(sigma))
-    return f"{value:.{decimals}f}" if 0 <= decimals <= 12 else f"{value:.6g}"  # noqa: PLR2004
+    return f"{value:.{decimals}f}" if 0 <= decimals <= 12 else f"{value:.6g}"

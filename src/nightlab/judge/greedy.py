@@ -26,7 +26,7 @@ class GreedyJudge:
         wants: tuple[Want, ...] = ()
         if not case.candidate:
             wants = (Want(arm=Arm.CANDIDATE, seed=screen_seed(case)),)
-        if not recorded and beside(case) >= 2:  # noqa: PLR2004  asked twice, failed twice
+        if not recorded and beside(case) >= 2:
             reason = "the incumbent has no value and fails again: look at the machine"
             return Decision(action=Action.INCONCLUSIVE, rule="incumbent", reason=reason)
         if not recorded:

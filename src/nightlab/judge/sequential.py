@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import zlib
-
 from itertools import count
 
 from msgspec import structs
@@ -102,7 +101,7 @@ class SequentialJudge:
             vetoed = veto(case)
             if vetoed:
                 return end(Action.DISCARD, "guard", f"vetoed by {vetoed}", seen)
-            if seen.n_candidate == 1 and seen.df < 5:  # noqa: PLR2004  few replicates so far
+            if seen.n_candidate == 1 and seen.df < 5:
                 wants = (Want(arm=Arm.CANDIDATE, seed=confirm_seed(case)),)
                 return repeat("replicate", "once more, to be sure that nothing is random", wants)
             return end(Action.KEEP, "deterministic", say(seen), seen)
@@ -142,7 +141,7 @@ class SequentialJudge:
             rule = "confirm" if confirmations else "screen"
             return end(Action.DISCARD, rule, say(seen), seen, keep)
         if len(case.candidate) >= len(self.policy.keep):
-            needed = f"a keep needs {keep:.1f} σ"  # noqa: RUF001  sigma is the word for it
+            needed = f"a keep needs {keep:.1f} σ"
             return end(Action.INCONCLUSIVE, "looks", f"{say(seen)}; {needed}", seen, keep)
         return repeat("confirm", f"{say(seen)}: confirm", self._more(case), seen)
 

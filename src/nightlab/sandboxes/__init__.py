@@ -69,6 +69,7 @@ class Launch:
     env: dict[str, str]
     cwd: Path
     memory_bytes: int | None = None
+    fsize_bytes: int | None = None  # of each file; None where the box itself sees to it
     pass_fds: tuple[int, ...] = ()
     cleanup: Callable[[], None] = _nothing
 

@@ -30,8 +30,8 @@ from nightlab.sandboxes._tree import sealed
 from nightlab.sandboxes.process import scrubbed
 
 _ETC = (
-    "ld.so.cache ld.so.conf ld.so.conf.d alternatives localtime timezone nsswitch.conf ssl pki"
-    " ca-certificates OpenCL fonts mime.types services protocols python3 python3.11 python3.12"
+    "ld.so.cache ld.so.conf ld.so.conf.d alternatives localtime timezone nsswitch.conf"
+    " ssl/certs ssl/openssl.cnf pki/tls/certs ca-certificates OpenCL fonts mime.types services protocols python3 python3.11 python3.12"
     " python3.13 python3.14"
 ).split()
 _HOSTS = "127.0.0.1 localhost nightlab\n::1 localhost\n"
@@ -72,11 +72,26 @@ _CURES = (
 )
 
 
+class _Status:
+    """The file in which bubblewrap tells how far it came; can be read after it is closed, too."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._last: bytes | None = None
+
+    def read(self) -> bytes:
+        return os.pread(self.fd, 4096, 0) if self._last is None else self._last
+
+    def keep(self) -> None:
+        """Remember it: the file is about to be closed."""
+        self._last = self.read()
+
+
 @dataclass(frozen=True)
 class _Boxed(Launch):
-    """A launch with the open file in which bubblewrap tells how far it came."""
+    """A launch in a box; ``status`` says whether the box came to be."""
 
-    status_fd: int = -1
+    status: _Status | None = None
 
 
 class BubblewrapSandbox:
@@ -126,13 +141,14 @@ class BubblewrapSandbox:
         env, shown = self._look(cell, uid)
         with contextlib.ExitStack() as stack:
             keep = _Files(stack)
-            status = keep.made(b"")
+            status = _Status(keep.made(b""))
+            stack.callback(status.keep)
             argv = [tools["bwrap"], *self._namespaces(uid)]
             argv += _system(keep, uid, env["HOME"])
             argv += _spaces(cell, env["HOME"])
             argv += _devices(cell)
             argv += _places(cell, shown)
-            argv += ["--chdir", str(cell.cwd), "--json-status-fd", str(status)]
+            argv += ["--chdir", str(cell.cwd), "--json-status-fd", str(status.fd)]
             families = _seccomp.LOCAL_FAMILIES
             code = _seccomp.program(os.uname().machine, families)
             if code is not None:
@@ -150,15 +166,15 @@ class BubblewrapSandbox:
                 memory_bytes=cell.memory_bytes,
                 pass_fds=tuple(keep.fds),
                 cleanup=stack.pop_all().close,
-                status_fd=status,
+                status=status,
             )
 
     def broke(self, launch: Launch, finished: Finished) -> str | None:
         """Bubblewrap's own failures end with 1, like many programs: ask its status file."""
-        if not isinstance(launch, _Boxed) or finished.timed_out or finished.stopped or finished.oom:
+        status = launch.status if isinstance(launch, _Boxed) else None
+        if status is None or finished.timed_out or finished.stopped or finished.oom:
             return None
-        said = os.pread(launch.status_fd, 4096, 0)
-        if b'"exit-code"' in said:
+        if b'"exit-code"' in status.read():
             return None
         if finished.signal is not None:
             return f"bubblewrap itself was killed by signal {finished.signal}, from outside the box"
@@ -309,6 +325,17 @@ def _system(keep: _Files, uid: int | None, home: str) -> Iterator[str]:
             yield from ("--symlink", str(folder.readlink()), str(folder))
         elif folder.is_dir():
             yield from ("--ro-bind", str(folder), str(folder))
+    for folder in (
+        "/etc",
+        "/etc/ssl",
+        "/etc/pki",
+        "/etc/pki/tls",
+        "/opt",
+        "/run",
+        "/sys",
+        "/sys/devices",
+    ):
+        yield from ("--perms", "0755", "--dir", folder)  # made on the way they would be 0700
     for name in _ETC:
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
     me, group = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
@@ -366,5 +393,3 @@ def _places(cell: Cell, shown: tuple[Path, ...]) -> Iterator[str]:
         yield from (mounts[place], str(place), str(place))
     for path in sealed(cell.tree, cell.writable):
         yield from ("--ro-bind", str(path), str(path))
-
-

@@ -15,7 +15,7 @@ from pathlib import Path
 from nightlab import process
 from nightlab.errors import NightlabError, SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Launch
+from nightlab.sandboxes import Cell, Launch, Options
 
 # What a training script needs of the person's environment. PYTHONPATH is not among it: set in
 # the person's checkout, it would let a run import modules from there instead of from the
@@ -51,6 +51,9 @@ class ProcessSandbox:
     covers = "time, memory, every process a run leaves behind, secrets in your environment"
     leaves_open = "your files, the network, your other processes: a run can do what you can"
 
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or Options()
+
     def check(self) -> None:
         """Start ``true`` for real. Raises SandboxError."""
         with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
@@ -77,6 +80,7 @@ class ProcessSandbox:
             env=scrubbed(os.environ) | cell.env,
             cwd=cell.cwd,
             memory_bytes=cell.memory_bytes,
+            fsize_bytes=self._options.disk_bytes,
         )
 
     def broke(self, launch: Launch, finished: Finished) -> str | None:
