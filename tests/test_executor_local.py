@@ -33,6 +33,7 @@ class Recording(ProcessSandbox):
     """A real sandbox that counts its cleanups and may call itself broken."""
 
     def __init__(self, broken: str | None = None) -> None:
+        super().__init__()
         self.cleaned = 0
         self.broken = broken
         self.cells: list[Cell] = []

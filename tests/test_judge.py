@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from nightlab.errors import ConfigError
 from nightlab.judge import POLICIES, Case, Noise, estimate, open_judge, parse_guard
+from nightlab.judge.contrast import Model, contrast
 from nightlab.model import (
     Action,
     Arm,
@@ -17,6 +18,7 @@ from nightlab.model import (
     Purpose,
     Run,
 )
+from nightlab.stats import e_value
 
 LOWER = Objective(metric="loss", better=Better.LOWER)
 HIGHER = Objective(metric="loss", better=Better.HIGHER)
@@ -590,3 +592,81 @@ def test_the_longer_nothing_has_helped_the_more_evidence_a_keep_needs():
     thresholds = [threshold_after(wait) for wait in (0, 10, 100)]
     assert thresholds == sorted(thresholds)
     assert thresholds[2] > thresholds[0] + 0.5
+
+
+# --- the estimate of the difference ------------------------------------------------------------
+
+
+def seeded(*pairs):
+    return [(seed, float(value)) for seed, value in pairs]
+
+
+def test_without_common_seeds_the_difference_is_that_of_two_means():
+    model = Model(sigma=2.0, drift=0.0)
+    gain, variance = contrast(seeded((1, 5), (2, 7)), seeded((3, 1), (4, 3)), [], model)
+    assert gain == pytest.approx(4.0)
+    assert variance == pytest.approx(4.0 / 2 + 4.0 / 2)
+
+
+def test_fresh_runs_outweigh_old_ones_where_the_machine_drifts():
+    before, beside = seeded(*[(s, 0.0) for s in range(1, 9)]), seeded((9, 10))
+    mine = seeded((20, 10))
+    steady, _ = contrast(mine, before, beside, Model(sigma=1.0, drift=0.0))
+    drifting, _ = contrast(mine, before, beside, Model(sigma=1.0, drift=100.0))
+    assert steady == pytest.approx(10.0 - 10.0 / 9.0)
+    assert drifting == pytest.approx(0.0, abs=0.01)
+
+
+def test_common_seeds_cancel_what_a_seed_does_to_every_code():
+    before = seeded((1, 10), (2, 20), (3, 30))
+    mine = seeded((1, 9), (2, 19))
+    gain, variance = contrast(mine, before, [], Model(sigma=10.0, drift=0.0, rho=0.95))
+    assert gain == pytest.approx(-1.0, abs=0.5)
+    assert variance < contrast(mine, before, [], Model(sigma=10.0, drift=0.0))[1] / 3
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.4, 0.9])
+def test_the_stated_variance_is_the_real_one(rho):
+    rng = random.Random(4)
+    errors, stated = [], 0.0
+    for _ in range(4000):
+        seed_effect = [rng.gauss(0, math.sqrt(rho)) for _ in range(6)]
+        old = rng.gauss(0, 0.5)
+
+        def value(seed, effects=seed_effect):
+            return effects[seed] + rng.gauss(0, math.sqrt(1 - rho))
+
+        before = [(s, old + value(s)) for s in (0, 1, 2, 3)]
+        beside = [(4, value(4))]
+        mine = [(s, value(s)) for s in (1, 4, 5)]
+        gain, stated = contrast(mine, before, beside, Model(sigma=1.0, drift=0.5, rho=rho))
+        errors.append(gain)
+    assert sum(errors) / 4000 == pytest.approx(0.0, abs=0.06)
+    assert sum(e * e for e in errors) / 4000 == pytest.approx(stated, rel=0.1)
+
+
+def test_unknown_noise_gives_an_infinite_variance_and_no_run_gives_no_difference():
+    assert contrast(seeded((1, 2)), seeded((1, 1)), [], Model(sigma=None)) == (1.0, math.inf)
+    gain, variance = contrast([], seeded((1, 1)), [], Model(sigma=1.0))
+    assert math.isnan(gain)
+    assert variance == math.inf
+
+
+def test_an_incumbent_known_only_from_its_lucky_run_is_not_taken_at_its_word():
+    lucky = (run(8.0, experiment=1, purpose=Purpose.SCREEN, occasion=1),)
+    decision = open_judge("explore").decide(case(tried(8.0), lucky, baseline=base(10.0)))
+    assert decision.evidence.effect == pytest.approx(1.0)  # one sigma of flattery taken off
+    asked = open_judge().decide(case((), lucky, baseline=base(10.0)))
+    assert [w.arm for w in asked.wants] == [Arm.INCUMBENT, Arm.CANDIDATE]
+
+
+def test_a_certificate_comes_from_fresh_pairs_only():
+    incumbent = base(10.0, 10.0, 10.0, 10.0)
+    screened = case(tried(2.0), incumbent)
+    assert open_judge("record").decide(screened).evidence.e_value is None
+    kept = open_judge("record").decide(case(tried(2.0, 3.0, 3.0), (*incumbent, *again(10.0, 10.0))))
+    assert kept.action is Action.KEEP
+    tau = math.sqrt(2.0) * (1.0 + 2.0 / 30)
+    assert kept.evidence.e_value == pytest.approx(e_value([7.0, 7.0], tau))
+    plain = open_judge().decide(case(tried(2.0, 3.0, 3.0), (*incumbent, *again(10.0, 10.0))))
+    assert plain.evidence.e_value is None  # its runs were not asked for as pairs

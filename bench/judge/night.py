@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.judge.worlds import Machine, World
-from nightlab.judge import Case, Judge, Noise, estimate
+from nightlab.judge import Case, Judge, estimate, noise_of
 from nightlab.model import Action, Arm, Better, Decision, Objective, Outcome, Purpose, Run, Want
 from nightlab.stats import Pool
 
@@ -85,14 +85,13 @@ class _Lab:
         )
 
     def case(self, number: int, candidate: tuple[Run, ...]) -> Case:
-        noise = self.noise
         return Case(
             number=number,
             objective=OBJECTIVE,
             candidate=candidate,
             incumbent=self.incumbent,
             baseline=self.baseline if number > 1 else candidate,
-            noise=Noise(sigma=noise.sigma, df=noise.df, drift=noise.drift, rho=noise.rho),
+            noise=noise_of(self.noise),
             since_refresh=self.since_refresh,
         )
 
@@ -124,7 +123,7 @@ def play(
     measure: Measure,
     runs: int,
 ) -> Night:
-    """A night of ``runs`` runs. ``idea(gain so far)`` gives the next idea's true effect, or None."""
+    """A night of ``runs`` runs; ``idea(gain so far)`` is the next true effect, None a crash."""
     lab = _Lab(judge, measure, runs)
     _, lab.baseline = lab.experiment(1, 0.0)
     lab.incumbent = lab.baseline

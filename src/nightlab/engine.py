@@ -33,7 +33,7 @@ from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.journal import Journal
-from nightlab.judge import Case, Judge, Noise
+from nightlab.judge import Case, Judge, noise_of
 from nightlab.model import (
     Action,
     Arm,
@@ -281,7 +281,7 @@ class Engine:
             incumbent=_counting(incumbent) if incumbent and number > 1 else (),
             baseline=_counting(baseline) if baseline else (),
             guards=self.study.guards,
-            noise=Noise(sigma=history.noise.sigma, df=history.noise.df),
+            noise=noise_of(history.noise),
             lines_added=subject.claim.lines_added,
             lines_removed=subject.claim.lines_removed,
             since_refresh=history.since_refresh,

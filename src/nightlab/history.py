@@ -178,7 +178,7 @@ class History:
         runs = (*experiment.runs, run)
         metric = self.study.objective.metric
         if run.outcome is Outcome.OK and metric in run.metrics:
-            self.noise.add(run.experiment, run.metrics[metric])
+            self.noise.add(run.experiment, run.metrics[metric], run.occasion, run.seed)
         values = values_of(runs, metric)
         mean = sum(values) / len(values) if values else None
         self._replace(run.experiment, runs=runs, value=mean)

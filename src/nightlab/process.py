@@ -163,7 +163,6 @@ def start(
         "pass_fds": list(pass_fds),
         "parent": os.getpid(),
     }
-    data = marshal.dumps(order)
     try:
         shim = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", "-c", _shim.BOOT],
@@ -179,7 +178,7 @@ def start(
     except OSError as error:
         capture.close()
         raise ExecutorError("the watcher of a run could not be started", str(error)) from error
-    return Child(shim, capture, len(data).to_bytes(8, "little") + data, wall_s, grace_s)
+    return Child(shim, capture, marshal.dumps(order), wall_s, grace_s)
 
 
 class Child:
@@ -208,6 +207,7 @@ class Child:
         self._finished: Finished | None = None
         self._error: BaseException | None = None
         # Before anyone can call stop: the order is the first thing on that pipe.
+        order = len(order).to_bytes(8, "little") + order
         with contextlib.suppress(BrokenPipeError):  # the shim is dead; poll says so
             while order:
                 order = order[os.write(self._shim.stdin.fileno(), order) :]  # type: ignore[union-attr]
@@ -232,16 +232,13 @@ class Child:
                 return
             self._stopped = True
             self._force_at = min(self._force_at, time.monotonic() + self._grace_s + _SECOND_LINE_S)
-            try:
+            with contextlib.suppress(OSError):  # it ends anyway
                 os.write(self._shim.stdin.fileno(), b"!")  # type: ignore[union-attr]
-            except OSError:  # it ends anyway
-                return
 
     def elapsed_s(self) -> float:
         """Seconds since the start; after the end, how long it took."""
-        if self._finished is not None:
-            return self._finished.duration_s
-        return time.monotonic() - self._started_at
+        now_s = time.monotonic() - self._started_at
+        return now_s if self._finished is None else self._finished.duration_s
 
     def tail(self, lines: int = 5) -> list[str]:
         """The last complete lines of the output so far, control characters removed."""

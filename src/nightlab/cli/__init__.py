@@ -39,6 +39,7 @@ _MACHINE = {
     errno.EPERM: "ls -ld . .nightlab",
     errno.EIO: "dmesg | tail",
     errno.EMFILE: "ulimit -n 4096",
+    errno.EEXIST: "ls -ld . .nightlab",
     errno.ENOTDIR: "ls -ld . .nightlab",
     errno.EISDIR: "ls -ld . .nightlab",
 }

@@ -132,7 +132,7 @@ def say(seen: Look) -> str:
         text += f": {word} by {_show(abs(seen.effect), unit)}"
         z = abs(seen.comparison.z)
         if unit and math.isfinite(z):
-            text += f" ({z:.1f} σ)"
+            text += f" ({z:.1f} standard errors)"
     if seen.sigma is None:
         text += ", noise unknown"
     if seen.fresh:

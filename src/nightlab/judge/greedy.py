@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from nightlab.judge.baseline import calibrate
 from nightlab.judge.case import Case
-from nightlab.judge.evidence import look, say
 from nightlab.judge.guards import values_of, veto
-from nightlab.judge.sequential import beside, end, failure, repeat, screen_seed, simpler
-from nightlab.model import Action, Arm, Decision, Want
+from nightlab.judge.sequential import beside, failure, lines, repeat, screen_seed, simpler
+from nightlab.model import Action, Arm, Decision, Evidence, Want
 
 
 class GreedyJudge:
@@ -23,23 +22,26 @@ class GreedyJudge:
             return failed
         metric, sign = case.objective.metric, case.objective.better.sign
         recorded = values_of(case.incumbent, metric)
-        wants: tuple[Want, ...] = ()
-        if not case.candidate:
-            wants = (Want(arm=Arm.CANDIDATE, seed=screen_seed(case)),)
         if not recorded and beside(case) >= 2:
             reason = "the incumbent has no value and fails again: look at the machine"
             return Decision(action=Action.INCONCLUSIVE, rule="incumbent", reason=reason)
+        wants: tuple[Want, ...] = ()
+        if not case.candidate:
+            wants = (Want(arm=Arm.CANDIDATE, seed=screen_seed(case)),)
         if not recorded:
             wants = (Want(arm=Arm.INCUMBENT, seed=1), *wants)
         if wants:
             return repeat("screen", "one run", wants)
-        seen = look(case)
-        if seen is None:  # impossible: recorded is not empty
-            raise AssertionError(case)
-        gain = sign * (values_of(case.candidate, metric)[0] - recorded[0])
-        if gain > 0 or (gain == 0 and simpler(case)):
-            vetoed = veto(case)
-            if vetoed:
-                return end(Action.DISCARD, "guard", f"vetoed by {vetoed}", seen)
-            return end(Action.KEEP, "greedy", say(seen), seen)
-        return end(Action.DISCARD, "greedy", say(seen), seen)
+        value = values_of(case.candidate, metric)[0]
+        gain = sign * (value - recorded[0])
+        reason = f"{value:.6g} against the recorded {recorded[0]:.6g}, one run each"
+        action, rule = Action.DISCARD, "greedy"
+        if gain > 0:
+            action = Action.KEEP
+        elif gain == 0 and simpler(case):
+            action, reason = Action.KEEP, f"{reason}, and {lines(case)}"
+        vetoed = veto(case) if action is Action.KEEP else None
+        if vetoed:
+            action, rule, reason = Action.DISCARD, "guard", f"{reason}; but vetoed by {vetoed}"
+        evidence = Evidence(effect=gain, n_candidate=1, n_incumbent=1)
+        return Decision(action=action, rule=rule, reason=reason, evidence=evidence)

@@ -139,9 +139,10 @@ class SequentialJudge:
             drop = min(drop, -1.0)  # an equal result must not die of one unlucky run
         if z < drop:
             rule = "confirm" if confirmations else "screen"
-            return end(Action.DISCARD, rule, say(seen), seen, keep)
+            why = f"{say(seen)}: too little to look again" if z > 0.0 else say(seen)
+            return end(Action.DISCARD, rule, why, seen, keep)
         if len(case.candidate) >= len(self.policy.keep):
-            needed = f"a keep needs {keep:.1f} σ"
+            needed = f"a keep needs {keep:.1f}"
             return end(Action.INCONCLUSIVE, "looks", f"{say(seen)}; {needed}", seen, keep)
         return repeat("confirm", f"{say(seen)}: confirm", self._more(case), seen)
 
@@ -258,6 +259,6 @@ def pair(case: Case) -> tuple[Want, Want]:
 
 
 def next_seed(*arms: tuple[Run, ...]) -> int:
-    """The first of the panel that none of the arms has run: 1, 2, 3, …"""
+    """The first of the panel (1, 2, 3 and so on) that none of the arms has run."""
     used = {run.seed for runs in arms for run in runs}
     return next(seed for seed in count(1) if seed not in used)

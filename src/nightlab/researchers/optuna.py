@@ -168,7 +168,7 @@ class OptunaResearcher:
             stride = _STEP * math.exp(0.3 * now.random.standard_normal())
             places[name] = here + side * max(stride, space.spacing())
         names = " and ".join(places)
-        return _moved(now, places, f"{names} may be off; this side was looked at least so far.")
+        return _moved(now, places, f"{names} may be off; this direction was tried least so far.")
 
     def _target(self, now: _Situation) -> dict[str, Any]:
         """A point that TPE proposes from everything seen: places, or the option of a choice."""

@@ -16,7 +16,6 @@ import os
 import resource
 import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,24 +24,17 @@ from nightlab import process
 from nightlab.errors import NightlabError, SandboxError
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Launch, Options, _seccomp
+from nightlab.sandboxes._files import Files, Told
+from nightlab.sandboxes._inside import ETC, look
+from nightlab.sandboxes._owner import check_readable, hand_over, own_uid
 from nightlab.sandboxes._programs import SYSTEM, Finder
 from nightlab.sandboxes._tree import sealed
-from nightlab.sandboxes.process import scrubbed
 
-_ETC = (
-    "ld.so.cache ld.so.conf ld.so.conf.d alternatives localtime timezone nsswitch.conf"
-    " ssl/certs ssl/openssl.cnf pki/tls/certs ca-certificates OpenCL fonts mime.types services protocols python3 python3.11 python3.12"
-    " python3.13 python3.14"
-).split()
 _HOSTS = "127.0.0.1 localhost nightlab\n::1 localhost\n"
+# Made on the way to a mount below them they would be for root alone.
+_PARENTS = ("/etc", "/etc/ssl", "/etc/pki", "/etc/pki/tls", "/opt", "/run", "/sys", "/sys/devices")
 _GPU_NODES = ("nvidia*", "dri", "kfd", "dxg")
 _GPU_FOLDERS = ("/sys", "/run/opengl-driver", "/etc/vulkan", "/opt/rocm")
-# Where these point to does not exist in the box, unless it is shown for another reason.
-_FOLDER_VARIABLES = (
-    "HF_HOME", "TORCH_HOME", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "XDG_CACHE_HOME",
-)  # fmt: skip
-# From here up no system and no container engine hands out user ids.
-_FIRST_UID, _UIDS = 1_900_000_000, 1_000_000
 _SHM_BYTES, _TMP_BYTES = 2 << 30, 2 << 30
 
 # What bubblewrap says -> what to do. Its words are stable over versions 0.4 to 0.11.
@@ -72,26 +64,11 @@ _CURES = (
 )
 
 
-class _Status:
-    """The file in which bubblewrap tells how far it came; can be read after it is closed, too."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._last: bytes | None = None
-
-    def read(self) -> bytes:
-        return os.pread(self.fd, 4096, 0) if self._last is None else self._last
-
-    def keep(self) -> None:
-        """Remember it: the file is about to be closed."""
-        self._last = self.read()
-
-
 @dataclass(frozen=True)
 class _Boxed(Launch):
-    """A launch in a box; ``status`` says whether the box came to be."""
+    """A launch in a box; bubblewrap says in ``status`` whether the box came to be."""
 
-    status: _Status | None = None
+    status: Told | None = None
 
 
 class BubblewrapSandbox:
@@ -137,12 +114,14 @@ class BubblewrapSandbox:
     def launch(self, cell: Cell) -> Launch:
         """Name every mount and every limit. Raises SandboxError."""
         tools = {name: self._tool(name) for name in ("bwrap", "setpriv", "prlimit")}
-        uid = _own_uid(cell.run_dir)
-        env, shown = self._look(cell, uid)
+        uid = own_uid(cell.run_dir)
+        inside = look(cell, self._finder)
+        if uid is not None:
+            check_readable((*inside.shown, *cell.data))
+        env, shown = inside.env, inside.shown
         with contextlib.ExitStack() as stack:
-            keep = _Files(stack)
-            status = _Status(keep.made(b""))
-            stack.callback(status.keep)
+            keep = Files(stack)
+            status = keep.answer()
             argv = [tools["bwrap"], *self._namespaces(uid)]
             argv += _system(keep, uid, env["HOME"])
             argv += _spaces(cell, env["HOME"])
@@ -155,7 +134,7 @@ class BubblewrapSandbox:
                 argv += ["--seccomp", str(keep.made(code))]
             argv += ["--remount-ro", "/", "--"]
             if uid is not None:
-                _hand_over(cell, uid)
+                hand_over(cell, uid)
                 argv += [tools["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
                 argv += ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
             argv += [tools["prlimit"], *self._limits(), "--", "/bin/sh", "-c", cell.command]
@@ -209,25 +188,6 @@ class BubblewrapSandbox:
             for name in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
                 yield from ("--cap-add", name)
 
-    def _look(self, cell: Cell, uid: int | None) -> tuple[dict[str, str], tuple[Path, ...]]:
-        """The environment inside, and the folders that the command's programs need."""
-        outside = scrubbed(os.environ) | cell.env
-        found = self._finder.find(cell.command, outside, cell.cwd, cell.tree)
-        shown = [*found.folders]
-        for folder in outside.get("LD_LIBRARY_PATH", "").split(":"):
-            if folder.startswith("/") and not cell.tree.is_relative_to(folder):
-                shown.append(Path(folder))
-        env = {**outside, "HOME": _home(outside), "TMPDIR": "/tmp", "SHELL": "/bin/sh"}  # noqa: S108 - the box's own
-        env |= {"USER": "nightlab", "LOGNAME": "nightlab", "UV_OFFLINE": "1", "UV_NO_SYNC": "1"}
-        env["PATH"] = ":".join((*found.first, outside["PATH"]))
-        seen = (*shown, *cell.data, *SYSTEM)
-        for name in _FOLDER_VARIABLES:
-            if name in env and not any(Path(env[name]).is_relative_to(f) for f in seen):
-                del env[name]
-        if uid is not None:
-            _check_readable((*shown, *cell.data))
-        return env, tuple(shown)
-
     def _limits(self) -> list[str]:
         """For prlimit, inside: there the count of processes is of this run alone."""
         cores = os.cpu_count() or 1
@@ -246,22 +206,6 @@ class BubblewrapSandbox:
         return found
 
 
-class _Files:
-    """Anonymous files that bubblewrap is handed; closed when the run has ended."""
-
-    def __init__(self, stack: contextlib.ExitStack) -> None:
-        self._stack = stack
-        self.fds: list[int] = []
-
-    def made(self, content: bytes) -> int:
-        fd = os.memfd_create("nightlab", os.MFD_CLOEXEC)
-        self._stack.callback(os.close, fd)
-        os.write(fd, content)
-        os.lseek(fd, 0, os.SEEK_SET)
-        self.fds.append(fd)
-        return fd
-
-
 def _cure(said: str) -> str:
     for words, cure in _CURES:
         if words in said:
@@ -269,74 +213,15 @@ def _cure(said: str) -> str:
     return "bwrap --unshare-user --ro-bind / / true"
 
 
-def _own_uid(run_dir: Path) -> int | None:
-    """For root, a user id that nobody has and that is this run's alone; None for a user.
-
-    Root of a user namespace that does not hold such ids is a user in truth.
-    """
-    if os.geteuid() != 0:
-        return None
-    uid = _FIRST_UID + zlib.crc32(os.fsencode(run_dir)) % _UIDS
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
-        first, _, count = map(int, line.split())
-        if first <= uid < first + count:
-            return uid
-    return None
-
-
-def _hand_over(cell: Cell, uid: int) -> None:
-    """Give the run's folders to its user id; what is sealed in them stays root's."""
-    for top in (cell.tree, cell.run_dir):
-        for folder, _, files in os.walk(top):
-            os.chown(folder, uid, uid, follow_symlinks=False)
-            for name in files:
-                path = os.path.join(folder, name)
-                # A file that only root may read would be none for the run.
-                if not os.lstat(path).st_mode & 0o004:
-                    os.chown(path, uid, uid, follow_symlinks=False)
-    for name in cell.writable:
-        with contextlib.suppress(FileNotFoundError):
-            os.chown(cell.tree / name, uid, uid, follow_symlinks=False)
-
-
-def _check_readable(shown: tuple[Path, ...]) -> None:
-    """Raises SandboxError when something that the run needs is for root's eyes only."""
-    for place in shown:
-        mode = place.stat().st_mode if place.exists() else 0o777
-        if not mode & 0o004 or (place.is_dir() and not mode & 0o001):
-            raise SandboxError(
-                f"{place} can be read by root alone",
-                "runs of root have a user id of their own, which owns nothing but the run's folder",
-                f"chmod -R o+rX {place}",
-            )
-
-
-def _home(env: dict[str, str]) -> str:
-    """The home's own path, empty there: what is declared below it is found where it was."""
-    home = os.path.normpath(env.get("HOME", ""))
-    fits = home.startswith("/") and home != "/" and not Path("/usr").is_relative_to(home)
-    fits = fits and not any(Path(home).is_relative_to(f) for f in (*SYSTEM, "/proc", "/dev"))
-    return home if fits else "/tmp"  # noqa: S108 - the box's own
-
-
-def _system(keep: _Files, uid: int | None, home: str) -> Iterator[str]:
+def _system(keep: Files, uid: int | None, home: str) -> Iterator[str]:
     for folder in SYSTEM:
         if folder.is_symlink():
             yield from ("--symlink", str(folder.readlink()), str(folder))
         elif folder.is_dir():
             yield from ("--ro-bind", str(folder), str(folder))
-    for folder in (
-        "/etc",
-        "/etc/ssl",
-        "/etc/pki",
-        "/etc/pki/tls",
-        "/opt",
-        "/run",
-        "/sys",
-        "/sys/devices",
-    ):
-        yield from ("--perms", "0755", "--dir", folder)  # made on the way they would be 0700
-    for name in _ETC:
+    for parent in _PARENTS:
+        yield from ("--perms", "0755", "--dir", parent)
+    for name in ETC:
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
     me, group = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
     made = {
@@ -367,8 +252,8 @@ def _devices(cell: Cell) -> Iterator[str]:
     for pattern in _GPU_NODES:
         for node in sorted(Path("/dev").glob(pattern)):
             yield from ("--dev-bind-try", str(node), str(node))
-    for folder in _GPU_FOLDERS:
-        yield from ("--ro-bind-try", folder, folder)
+    for place in _GPU_FOLDERS:
+        yield from ("--ro-bind-try", place, place)
 
 
 def _places(cell: Cell, shown: tuple[Path, ...]) -> Iterator[str]:

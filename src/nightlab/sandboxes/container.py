@@ -1,0 +1,321 @@
+"""The container sandbox: podman or docker, with an image of your own.
+
+A container does not end with its client: it has a name, is asked about and killed by that
+name, and one that a dead nightlab left is found by its label. The image brings the
+interpreter and the packages; nothing of it is pulled here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nightlab import _shim, process
+from nightlab.errors import NightlabError, SandboxError
+from nightlab.process import Finished
+from nightlab.sandboxes import Cell, Launch, Options
+from nightlab.sandboxes._owner import check_readable, hand_over, own_uid
+from nightlab.sandboxes._tree import sealed
+from nightlab.sandboxes.process import scrubbed
+
+ENGINES = ("podman", "docker")
+_LABEL = "nightlab.owner"
+_SHM_BYTES, _TMP_BYTES = 2 << 30, 2 << 30
+_MOST_MOUNTS = 64  # each costs an engine more than bubblewrap
+# Of the person's variables these reach the program; the rest speaks of this machine's folders.
+_INSIDE = re.compile(
+    r"LANG|LANGUAGE|TZ|(LC|CUDA|NVIDIA|NCCL|HIP|ROCR|HSA|OMP|MKL|OPENBLAS|KMP|NUMEXPR|VECLIB"
+    r"|TORCH|PYTORCH|TORCHINDUCTOR|TRITON|XLA|JAX|TF)_.*|PYTHON\w+"
+)
+# What the engine's client needs to find its engine.
+_CLIENT = re.compile(r"PATH|HOME|USER|TMPDIR|XDG_RUNTIME_DIR|XDG_(CONFIG|DATA)_HOME"
+                     r"|(DOCKER|CONTAINER|CONTAINERS|PODMAN)_.*")  # fmt: skip
+_FIXED = {"HOME": "/tmp", "TMPDIR": "/tmp", "USER": "nightlab", "LOGNAME": "nightlab"}  # noqa: S108 - the container's own
+# As PID 1 a program's own SIGKILL does nothing to it, and a run that "died" would go on.
+_INIT = ("/bin/sh", "-c", '"$@"; exit $?', "sh", "/bin/sh", "-c")
+_CURES = (
+    ("Cannot connect to the Docker daemon", "systemctl start docker"),
+    ("permission denied while trying to connect", "usermod -aG docker $USER, and log in again"),
+    ("newuidmap", "apt-get install uidmap"),
+    ("drop all controllers", "install runc, and set runtime = \"runc\" in containers.conf"),
+    ("setrlimit", "set default_ulimits in containers.conf"),
+    ("executable file not found", "an image with /bin/sh in it"),
+)  # fmt: skip
+
+
+class _Box:
+    """A container by its name; how it ended is known after it is removed, too."""
+
+    def __init__(self, engine: str, name: str) -> None:
+        self.engine = engine
+        self.name = name
+        self._removed = False
+        self._last: dict[str, Any] | None = None
+
+    def state(self) -> dict[str, Any] | None:
+        return self._last if self._removed else _state(self.engine, self.name)
+
+    def remove(self) -> None:
+        self._last, self._removed = self.state(), True
+        remove(self.engine, self.name)
+
+
+@dataclass(frozen=True)
+class _Contained(Launch):
+    """A launch of a container."""
+
+    box: _Box | None = None
+
+
+class ContainerSandbox:
+    """A container without a network, read-only but for the run's own folders."""
+
+    name = "container"
+    covers = (
+        "your files, home and secrets, the network, other processes, memory, processes left"
+        " behind, some of the kernel's calls"
+    )
+    leaves_open = "the container engine, the kernel, the GPU driver, what the run says of itself"
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or Options()
+        self._engine = ""
+
+    def check(self) -> None:
+        """Run ``true`` in the image, with each engine until one does. Raises SandboxError."""
+        self._image()
+        found = [engine for engine in ENGINES if shutil.which(engine)]
+        if not found:
+            raise SandboxError(
+                "no container engine is installed", "neither podman nor docker is on PATH",
+                "apt-get install podman",
+            )  # fmt: skip
+        refusals = []
+        for engine in found:
+            try:
+                self._try(engine)
+            except SandboxError as error:
+                refusals.append(error)
+            else:
+                sweep(engine)
+                return
+        raise SandboxError(
+            "no container can be run", "; ".join(f"{e.what}: {e.why}" for e in refusals),
+            refusals[0].hint,
+        )  # fmt: skip
+
+    def _try(self, engine: str) -> None:
+        self._engine = engine
+        image = self._image()
+        _ask(engine, f"{engine} does not work", "version")
+        if _call(engine, "image", "inspect", image).exit_code != 0:
+            what = f"{engine} has no image {image}"
+            raise SandboxError(what, "nightlab pulls nothing", f"{engine} pull {image}")
+        with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
+            tree, run_dir, log = (Path(folder) / name for name in ("tree", "run", "log"))
+            tree.mkdir()
+            run_dir.mkdir()
+            launch = self.launch(Cell("true", tree, tree, run_dir))
+            try:
+                finished = process.start(
+                    launch.argv, env=launch.env, cwd=launch.cwd, wall_s=60, log=log
+                ).poll(70)
+            except NightlabError as error:
+                raise SandboxError(f"{engine} cannot be started", error.why, error.hint) from error
+            finally:
+                launch.cleanup()
+            said = process.clean(log.read_text("utf-8", "replace")).strip()
+        if finished is None or finished.exit_code != 0:
+            cures = [cure for words, cure in _CURES if words in said]
+            why = said[-300:] or f"it ended as {finished}"
+            raise SandboxError(
+                f"{engine} cannot run {image}", why, (*cures, f"{engine} run --rm {image} true")[0]
+            )
+
+    def launch(self, cell: Cell) -> Launch:
+        """Name every mount and limit for the engine. Raises SandboxError."""
+        image = self._image()
+        engine = self._engine or next((e for e in ENGINES if shutil.which(e)), ENGINES[0])
+        box = _Box(engine, f"nightlab-{uuid.uuid4().hex[:16]}")
+        outside = scrubbed(os.environ)
+        inside = {k: v for k, v in outside.items() if _INSIDE.fullmatch(k)} | cell.env | _FIXED
+        # Values go through the client's environment: on its command line anybody could read
+        # them. What the client itself needs under the same name must be said there.
+        client = {k: v for k, v in os.environ.items() if _CLIENT.fullmatch(k)}
+        client.setdefault("PATH", os.defpath)
+        argv = [engine, "run", "--name", box.name, "--label", f"{_LABEL}={_owner()}"]
+        argv += [*_walls(cell, self._options), *_user(engine, cell)]
+        for key, value in inside.items():
+            argv += ["--env", f"{key}={value}" if key in client else key]
+        argv += [*_mounts(cell), "--workdir", str(cell.cwd), "--entrypoint", _INIT[0], image]
+        return _Contained(
+            argv=(*argv, *_INIT[1:], cell.command),
+            env=inside | client,
+            cwd=Path("/"),
+            memory_bytes=cell.memory_bytes,
+            cleanup=box.remove,
+            box=box,
+        )
+
+    def broke(self, launch: Launch, finished: Finished) -> str | None:
+        """The client's exit code may be the engine's own; the engine knows the program's."""
+        box = launch.box if isinstance(launch, _Contained) else None
+        if box is None or finished.timed_out or finished.stopped or finished.oom:
+            return None
+        state = box.state()
+        if state is None:
+            return "the engine made no container; its words are at the end of the log"
+        if state.get("Status") == "created" or state.get("Error"):
+            said = process.clean(str(state.get("Error") or ""))
+            return f"the engine could not start the container: {said or 'see the log'}"
+        if state.get("ExitCode") != finished.exit_code:
+            return (
+                f"the engine says that the program ended with {state.get('ExitCode')},"
+                f" its client with {finished.exit_code or finished.signal}"
+            )
+        return None
+
+    def _image(self) -> str:
+        if not self._options.image:
+            raise SandboxError(
+                "no image is configured", "a container needs one that has your packages in it",
+                'add  image = "…"  under [sandbox] in nightlab.toml',
+            )  # fmt: skip
+        if self._options.image.startswith("-"):
+            raise SandboxError(f"{self._options.image} is no image", "mend [sandbox] image")
+        return self._options.image
+
+
+def _walls(cell: Cell, options: Options) -> Iterator[str]:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = min(memory // 4, cell.memory_bytes or memory)
+    processes = options.processes or 64 + 16 * (os.cpu_count() or 1)
+    yield from ("--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL")
+    yield from ("--security-opt", "no-new-privileges", "--security-opt", "label=disable")
+    yield from ("--pids-limit", str(processes), "--hostname", "nightlab", "--log-driver", "none")
+    if cell.memory_bytes:
+        yield from ("--memory", str(cell.memory_bytes), "--memory-swap", str(cell.memory_bytes))
+    yield from ("--shm-size", str(min(_SHM_BYTES, most)))
+    size = min(_TMP_BYTES, most)
+    yield from ("--tmpfs", f"/tmp:rw,exec,nosuid,nodev,size={size},mode=1777")  # noqa: S108 - the container's own
+    yield from ("--ulimit", "core=0:0", "--ulimit", "nofile=1024:1024")
+    # The engine's default needs a right that a confined root lacks.
+    yield from ("--ulimit", f"nproc={processes + 1024}:{processes + 1024}")
+    if options.disk_bytes:
+        yield from ("--ulimit", f"fsize={options.disk_bytes}:{options.disk_bytes}")
+
+
+def _user(engine: str, cell: Cell) -> Iterator[str]:
+    uid = own_uid(cell.run_dir)
+    if uid is not None:
+        check_readable(cell.data)
+        hand_over(cell, uid)
+        yield from ("--user", f"{uid}:{uid}")
+    elif engine == "podman":
+        yield "--userns=keep-id"
+    elif "rootless" not in _call(engine, "info", "--format", "{{.SecurityOptions}}").text:
+        yield from ("--user", f"{os.getuid()}:{os.getgid()}")
+    if engine == "podman":
+        yield "--read-only-tmpfs=false"
+    if cell.gpus:  # which of them, the slot's variables say
+        yield from ("--device", "nvidia.com/gpu=all") if engine == "podman" else ("--gpus", "all")
+
+
+def _mounts(cell: Cell) -> Iterator[str]:
+    writable = [p for p in (cell.run_dir, cell.tree) if cell.run_dir not in p.parents]
+    both = {str(place): str(place) for place in cell.data}
+    home = Path(os.environ.get("HOME", "/nonexistent"))
+    for place in cell.data:  # a script looks for it below its home, too
+        if place.is_relative_to(home) and place != home:
+            both[f"{_FIXED['HOME']}/{place.relative_to(home)}"] = str(place)
+    for place in writable:
+        yield from ("--volume", _volume(place, place, "rw"))
+    for target, source in both.items():
+        yield from ("--volume", _volume(source, target, "ro"))
+    for path in sealed(cell.tree, cell.writable, _MOST_MOUNTS):
+        yield from ("--volume", _volume(path, path, "ro"))
+
+
+def _volume(source: Path | str, target: Path | str, mode: str) -> str:
+    if ":" in f"{source}{target}":
+        raise SandboxError(
+            f"{source} has a colon in its name", "container engines cannot take such a path",
+            "move the project to a folder without one",
+        )  # fmt: skip
+    return f"{source}:{target}:{mode}"
+
+
+def _owner() -> str:
+    """This process, in a way that no later one is taken for it."""
+    fields = _shim.stat_fields(os.getpid())
+    return f"{os.getpid()}.{fields[19].decode() if len(fields) > 19 else 0}"
+
+
+def sweep(engine: str) -> int:
+    """Remove containers of dead nightlabs on this machine. How many there were."""
+    if not _shim.LINUX:
+        return 0
+    label = "index .Labels" if engine == "podman" else ".Label"
+    listing = f'{{{{.ID}}}} {{{{{label} "{_LABEL}"}}}}'
+    said = _call(engine, "ps", "--all", "--filter", f"label={_LABEL}", "--format", listing)
+    count = 0
+    for line in said.text.splitlines():
+        found = re.fullmatch(r"(\w+) (\d+)\.(\d+)", line.strip())
+        if found is None:
+            continue
+        fields = _shim.stat_fields(found[2])
+        if len(fields) <= 19 or fields[19].decode() != found[3]:
+            remove(engine, found[1])
+            count += 1
+    return count
+
+
+def remove(engine: str, name: str) -> None:
+    """Kill a container and remove it. Raises SandboxError when it is still there."""
+    _call(engine, "kill", "--signal", "KILL", name)
+    done = _call(engine, "rm", "--force", name)
+    if done.exit_code != 0 and _state(engine, name) is not None:
+        raise SandboxError(
+            f"the container {name} could not be removed", done.text.strip()[-300:],
+            f"{engine} rm --force {name}",
+        )  # fmt: skip
+
+
+def _state(engine: str, name: str) -> dict[str, Any] | None:
+    """What the engine knows of a container, None when it knows none of that name."""
+    done = _call(engine, "inspect", "--type", "container", name)
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        return dict(json.loads(done.text)[0]["State"])
+    return None
+
+
+@dataclass(frozen=True)
+class _Said:
+    exit_code: int
+    text: str
+
+
+def _call(engine: str, *words: str) -> _Said:
+    try:
+        done = process.call((engine, *words), timeout_s=60)
+    except NightlabError as error:
+        return _Said(-1, error.why or error.what)
+    text = done.stdout if done.exit_code == 0 else done.stdout + done.stderr
+    return _Said(done.exit_code, text.decode("utf-8", "replace"))
+
+
+def _ask(engine: str, what: str, *words: str) -> None:
+    done = _call(engine, *words)
+    if done.exit_code != 0:
+        said = process.clean(done.text).strip()
+        cures = [cure for text, cure in _CURES if text in said]
+        raise SandboxError(what, said[-300:], (*cures, f"{engine} version")[0])

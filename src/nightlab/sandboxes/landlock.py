@@ -1,0 +1,149 @@
+"""The Landlock sandbox: for a Linux where no namespaces can be made.
+
+The kernel keeps a run to the files that it is given, and a filter to sockets of the machine's
+own. It needs no privilege and no package. There is no private view of anything: processes can
+be seen, shared memory is everybody's, and nothing in the project's copy can be sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from nightlab import process
+from nightlab.errors import NightlabError, SandboxError
+from nightlab.process import Finished
+from nightlab.sandboxes import Cell, Launch, Options, _landlock, _seccomp
+from nightlab.sandboxes._files import Files, Told
+from nightlab.sandboxes._inside import ETC, look
+from nightlab.sandboxes._programs import SYSTEM, Finder
+
+_READ = ("/proc", "/sys/devices/system", "/etc/passwd", "/etc/group", "/etc/hosts")
+_DEVICES = ("null", "zero", "full", "random", "urandom", "shm")
+_GPU_NODES = ("nvidia*", "dri", "kfd", "dxg")
+_UP = b"up"
+
+
+@dataclass(frozen=True)
+class _Confined(Launch):
+    """A launch whose first step says whether it put itself under Landlock."""
+
+    told: Told | None = None
+
+
+class LandlockSandbox:
+    """Files by allow-list and no network, by the kernel's own means."""
+
+    name = "landlock"
+    covers = (
+        "your files, home and secrets, the network, signals to other processes (Linux 6.12 on),"
+        " memory, processes left behind, and most of the kernel's calls"
+    )
+    leaves_open = (
+        "local sockets with a path, the list of processes, shared memory, file modes and times,"
+        " sealed files in the run's own copy (checked after it), the kernel, the GPU driver"
+    )
+
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options or Options()
+        self._finder = Finder()
+
+    def check(self) -> None:
+        """Run a program that tries to read what it must not. Raises SandboxError."""
+        if sys.platform != "linux" or _landlock.abi() == 0:
+            raise SandboxError(
+                "this kernel has no Landlock", "it came with Linux 5.13 and can be switched off",
+                "cat /sys/kernel/security/lsm   (add landlock to the kernel's lsm= option)",
+            )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
+            tree, run_dir, log = (Path(folder) / name for name in ("tree", "run", "log"))
+            tree.mkdir()
+            run_dir.mkdir()
+            outside = Path(folder) / "outside"
+            outside.write_text("")
+            command = 'if cat "$OUTSIDE"; then exit 9; fi; echo 1 > written'
+            launch = self.launch(Cell(command, tree, tree, run_dir, env={"OUTSIDE": str(outside)}))
+            try:
+                finished = process.start(
+                    launch.argv, env=launch.env, cwd=launch.cwd, wall_s=30, log=log,
+                    pass_fds=launch.pass_fds,
+                ).poll(40)  # fmt: skip
+                broken = finished and self.broke(launch, finished)
+            except NightlabError as error:
+                why = error.why or error.what
+                raise SandboxError("Landlock cannot be started", why, error.hint) from error
+            finally:
+                launch.cleanup()
+            said = process.clean(log.read_text("utf-8", "replace")).strip()
+        if finished is None or finished.exit_code != 0:
+            raise SandboxError(
+                "Landlock does not confine here", broken or said[-300:] or f"{finished}",
+                "cat /sys/kernel/security/lsm",
+            )  # fmt: skip
+
+    def launch(self, cell: Cell) -> Launch:
+        """Name what may be read and written. Raises SandboxError."""
+        inside = look(cell, self._finder)
+        with contextlib.ExitStack() as stack:
+            files = Files(stack)
+            own = Path(tempfile.mkdtemp(prefix="nightlab-"))
+            stack.callback(shutil.rmtree, own, ignore_errors=True)
+            env = inside.env | {"HOME": str(_home(own, inside.env["HOME"], cell))}
+            env["TMPDIR"] = str(own / "tmp")
+            (own / "tmp").mkdir()
+            read = [*map(str, SYSTEM), *_READ, *(f"/etc/{name}" for name in ETC)]
+            read += map(str, (*inside.shown, *cell.data))
+            write = [str(cell.run_dir), str(cell.tree), str(own)]
+            write += [f"/dev/{name}" for name in _DEVICES]
+            if cell.gpus:  # the driver writes the names of its threads into /proc
+                read.append("/sys")
+                write += ["/proc", *(str(n) for p in _GPU_NODES for n in Path("/dev").glob(p))]
+            order = {
+                "argv": ["/bin/sh", "-c", os.fsencode(cell.command)],
+                "read": [os.fsencode(path) for path in read],
+                "write": [os.fsencode(path) for path in write],
+                "filter": _seccomp.program(os.uname().machine, (_seccomp.AF_UNIX,)),
+            }
+            told = files.answer()
+            given = files.made(marshal.dumps(order))
+            return _Confined(
+                argv=(
+                    sys.executable, "-I", "-S", "-B", _landlock.__file__, f"{given}", f"{told.fd}",
+                ),
+                env=env,
+                cwd=cell.cwd,
+                memory_bytes=cell.memory_bytes,
+                fsize_bytes=self._options.disk_bytes,
+                pass_fds=tuple(files.fds),
+                cleanup=stack.pop_all().close,
+                told=told,
+            )  # fmt: skip
+
+    def broke(self, launch: Launch, finished: Finished) -> str | None:
+        """The launcher says in a file of its own that it is up, or what failed."""
+        told = launch.told if isinstance(launch, _Confined) else None
+        if told is None or finished.timed_out or finished.stopped or finished.oom:
+            return None
+        said = told.read()
+        if said == _UP:
+            return None
+        return process.clean(said.decode("utf-8", "replace")) or "the launcher did not come up"
+
+
+def _home(own: Path, real: str, cell: Cell) -> Path:
+    """A fresh home, in which data that lies below the real one is found at the same place."""
+    home = own / "home"
+    home.mkdir()
+    for data in cell.data:
+        if data.is_relative_to(real) and data != Path(real):
+            link = home / data.relative_to(real)
+            if not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(data)
+    return home
