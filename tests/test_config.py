@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from nightlab import config
-from nightlab.errors import ConfigError
+from nightlab.errors import ConfigError, SandboxError
 from nightlab.lab import open_study
 from nightlab.model import Better, Outcome, Verdict
 from nightlab.researchers import Settings as ResearcherSettings
 from nightlab.researchers import open_researcher
+from nightlab.sandboxes import Cell, Options
+from nightlab.sandboxes.container import ContainerSandbox
 from tests.support import CONFIG, TRAIN, Steps, drive, lr, make_project
 
 GOOD = CONFIG.format(python="python")
@@ -52,6 +54,8 @@ def test_a_typical_file_is_understood() -> None:
         (GOOD + "[devices]\nslots = 0\n", "slots", "mend"),
         (GOOD + '[sandbox]\nmemory = "lots"\n', "'lots'", "mend"),
         (GOOD + '[sandbox]\nenv = ["A-B"]\n', "'A-B'", "mend"),
+        (GOOD + '[sandbox]\nread = ["data"]\n', "'data'", "mend"),
+        (GOOD + "[sandbox]\nprocesses = 0\n", "processes", "mend"),
         (GOOD.replace('budget = "10s"', "kill_factor = 0.5"), "kill_factor", "mend"),
     ],
 )
@@ -191,6 +195,40 @@ def test_key_sandbox_use(tmp_path: Path) -> None:
     root = make_project(tmp_path / "q", more='[sandbox]\nuse = "moat"\n')
     with pytest.raises(ConfigError, match="moat"):
         open_study(root)
+
+
+def test_key_sandbox_image_and_processes_reach_the_box(tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match="image"):
+        study(tmp_path / "a", CONFIG + '[sandbox]\nuse = "container"\n')
+    settings = parse(GOOD + '[sandbox]\nimage = "lab:1"\nprocesses = 9\n')
+    folder = tmp_path / "b"
+    folder.mkdir()
+    box = ContainerSandbox(Options(settings.image, settings.processes))
+    argv = box.launch(Cell("true", folder, folder, folder)).argv
+    assert "lab:1" in argv
+    assert argv[argv.index("--pids-limit") + 1] == "9"
+
+
+def test_key_sandbox_read_names_what_a_run_may_read(tmp_path: Path) -> None:
+    place = tmp_path / "outside"
+    place.mkdir()
+    (place / "tokens").write_text("5")
+    train = f"print('read', open('{place}/tokens').read())\n" + TRAIN
+    engine = study(tmp_path / "p", CONFIG + f'[sandbox]\nread = ["{place}"]\n', train)
+    assert "read 5" in log_of(engine)
+    assert parse(GOOD + '[sandbox]\nread = ["~/x"]\n').read == (str(Path.home() / "x"),)
+
+
+def test_key_sandbox_disk_bounds_a_file(tmp_path: Path) -> None:
+    train = "open('big', 'wb').write(bytes(3 << 20))\n" + TRAIN
+    engine = study(tmp_path, CONFIG + '[sandbox]\ndisk = "1M"\n', train)
+    assert "File too large" in log_of(engine)
+
+
+def test_key_sandbox_log_bounds_what_is_kept(tmp_path: Path) -> None:
+    train = "print('y\\n' * 50000)\n" + TRAIN
+    engine = study(tmp_path, CONFIG + '[sandbox]\nlog = "10K"\n', train)
+    assert len(log_of(engine)) < 11_000
 
 
 def test_key_sandbox_memory_ends_a_hog(tmp_path: Path) -> None:

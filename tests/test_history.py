@@ -54,7 +54,7 @@ def events(plan: Plan) -> list[AnyEvent]:
                 occasion=number,
                 purpose=Purpose.SCREEN,
                 commit=commit,
-                seed=1,
+                seed=run_id,
                 device="cpu0",
                 outcome=Outcome.CRASHED if value is None else Outcome.OK,
                 metrics={} if value is None else {"loss": value},

@@ -35,7 +35,16 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "guards": {},
     "researcher": {"use": str, "seed": int, "values": dict, "script": str},
     "judge": {"use": str},
-    "sandbox": {"use": str, "memory": (str, int), "env": list},
+    "sandbox": {
+        "use": str,
+        "image": str,
+        "read": list,
+        "env": list,
+        "memory": (str, int),
+        "processes": int,
+        "disk": (str, int),
+        "log": (str, int),
+    },
     "devices": {"slots": int},
 }
 _REQUIRED = (("study", "command"), ("study", "edit"), ("objective", "metric"))
@@ -63,7 +72,12 @@ class Settings:
     researcher: Mapping[str, Any] = field(default_factory=dict)
     judge: str = "default"
     sandbox: str = "auto"
+    image: str | None = None
+    read: tuple[str, ...] = ()
     memory_bytes: int | None = None
+    processes: int | None = None
+    disk_bytes: int | None = None
+    log_bytes: int = 8 * 1024**2
     pass_env: tuple[str, ...] = ()
     slots: int | None = None
 
@@ -174,7 +188,9 @@ def parse(table: Mapping[str, Any]) -> Settings:
     slots = table.get("devices", {}).get("slots")
     if slots is not None and slots < 1:
         raise _bad("[devices] slots", slots, "a whole number from 1")
-    memory = sandbox.get("memory")
+    processes = sandbox.get("processes")
+    if processes is not None and processes < 1:
+        raise _bad("[sandbox] processes", processes, "a whole number from 1")
     return Settings(
         command=_text("[study] command", study["command"]),
         edit=_paths("[study] edit", study["edit"]),
@@ -190,7 +206,12 @@ def parse(table: Mapping[str, Any]) -> Settings:
         researcher=dict(table.get("researcher", {})),
         judge=table.get("judge", {}).get("use", "default"),
         sandbox=sandbox.get("use", "auto"),
-        memory_bytes=None if memory is None else size_bytes("[sandbox] memory", memory),
+        image=sandbox.get("image"),
+        read=tuple(_place("[sandbox] read", place) for place in sandbox.get("read", [])),
+        memory_bytes=_size(sandbox, "memory"),
+        processes=processes,
+        disk_bytes=_size(sandbox, "disk"),
+        log_bytes=_size(sandbox, "log") or Settings.log_bytes,
         pass_env=tuple(_env_name("[sandbox] env", name) for name in sandbox.get("env", [])),
         slots=slots,
     )
@@ -279,6 +300,18 @@ def _paths(where: str, values: list[object], *, empty: bool = False) -> tuple[st
         if not isinstance(value, str) or not value or value.startswith("/") or ".." in parts:
             raise _bad(where, value, "paths inside the project, relative to its folder")
     return tuple(os.path.normpath(str(v)) for v in values)
+
+
+def _size(sandbox: Mapping[str, Any], key: str) -> int | None:
+    value = sandbox.get(key)
+    return None if value is None else size_bytes(f"[sandbox] {key}", value)
+
+
+def _place(where: str, value: object) -> str:
+    """A full path; ~ is the home folder."""
+    if not isinstance(value, str) or not value.startswith(("/", "~/")) or "\0" in value:
+        raise _bad(where, value, 'full paths, like ["~/.cache/autoresearch", "/data/sets"]')
+    return os.path.normpath(Path(value).expanduser())
 
 
 def _env_name(where: str, value: object) -> str:

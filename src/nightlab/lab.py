@@ -19,7 +19,7 @@ from nightlab.history import History, fold
 from nightlab.journal import Journal
 from nightlab.judge import Judge, open_judge
 from nightlab.model import Study, Verdict
-from nightlab.sandboxes import Sandbox, open_sandbox
+from nightlab.sandboxes import Options, Sandbox, open_sandbox
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def open_study(
     head = repo.head()
     paths = Paths(root)
     judge = judge or open_judge(settings.judge)
-    sandbox = sandbox or open_sandbox(settings.sandbox)
+    sandbox = sandbox or open_sandbox(
+        settings.sandbox, Options(settings.image, settings.processes, settings.disk_bytes)
+    )
     tag = config.check_tag(tag or _choose_tag(paths, repo, now()))
     _check_data(root, settings)
     _set_failed_baseline_aside(paths, tag)

@@ -76,7 +76,7 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
         run_dir=run_dir,
         env=env,
         writable=writable,
-        data=_linked(rig, tree, shown),
+        data=(*_linked(rig, tree, shown), *map(Path, rig.settings.read)),
         memory_bytes=rig.settings.memory_bytes,
         gpus=slot.gpus,
     )
@@ -112,7 +112,10 @@ def evaluation(rig: Rig, started: RunStarted, slot: Slot, scope: Collection[str]
         cwd=tree / rig.study.prefix,
         run_dir=box,
         env=env,
-        data=_linked(rig, tree, [n for n in names if not _is_committed(tree, rig, n)]),
+        data=(
+            *_linked(rig, tree, [n for n in names if not _is_committed(tree, rig, n)]),
+            *map(Path, rig.settings.read),
+        ),
         memory_bytes=rig.settings.memory_bytes,
         gpus=slot.gpus,
     )
@@ -146,6 +149,7 @@ def _order(rig: Rig, started: RunStarted, slot: Slot, cell: Cell, log: Path) -> 
         wall_s=rig.study.deadline_s,
         log=log,
         marker=started.marker,
+        log_bytes=rig.settings.log_bytes,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nightlab.devices import Slot
-from nightlab.process import Finished
+from nightlab.process import LOG_BYTES, Finished
 from nightlab.sandboxes import Cell, Sandbox
 
 
@@ -27,6 +27,7 @@ class Order:
     log: Path
     grace_s: float = 1.5
     marker: str = ""
+    log_bytes: int = LOG_BYTES
 
 
 class Job(Protocol):

@@ -90,6 +90,7 @@ class LocalExecutor:
                 marker=order.marker,
                 memory_bytes=launch.memory_bytes,
                 fsize_bytes=launch.fsize_bytes,
+                log_bytes=order.log_bytes,
                 pass_fds=launch.pass_fds,
             )
         except BaseException:
