@@ -71,7 +71,7 @@ def process(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 def inside(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     out, err = io.StringIO(), io.StringIO()
-    place = [] if "-C" in args else ["-C", str(folder)]
+    place = [] if {"-C", "--help"} & set(args) else ["-C", str(folder)]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.main([args[0], *place, *args[1:]])
     return subprocess.CompletedProcess(args, code, out.getvalue(), err.getvalue())
@@ -179,10 +179,10 @@ def test_the_same_command_again_goes_on_and_does_nothing_twice(tmp_path: Path) -
     nightlab(root, "run", "-n", "1", check=4)
     done = nightlab(root, "run", "-n", "2", check=0)
     assert "resumed at experiment 2" in done.stdout
-    rows = nightlab(root, "export", "--format", "jsonl", check=0).stdout.splitlines()
-    assert len(rows) == 2
+    rows = nightlab(root, "export", "--format", "jsonl", check=0).stdout
+    assert rows.count("\n") == 2
     nightlab(root, "run", "-n", "2", check=0)
-    assert nightlab(root, "export", "--format", "jsonl").stdout.splitlines() == rows
+    assert nightlab(root, "export", "--format", "jsonl").stdout == rows
 
 
 def test_until_and_for_bound_the_time(tmp_path: Path) -> None:
@@ -592,7 +592,7 @@ def test_a_bug_is_one_line_with_a_file_to_send_in(
 # -- hostile paths
 
 
-@pytest.mark.parametrize("name", ["with space", 'it\'s "quoted"', "a\nb", "実験 ✓", "$HOME `x`"])
+@pytest.mark.parametrize("name", ['it\'s "a\nb"', "$HOME `実験` ✓"])
 def test_a_whole_night_works_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     root = make_project(tmp_path / name, more=KEPT)
     nightlab(root, "run", "-n", "2", check=0)
@@ -697,7 +697,7 @@ def test_help_shows_every_flag_of_the_reference_page(tmp_path: Path) -> None:
     assert len(sections) == 10
     for section in sections:
         verb = section.split("\n")[0]
-        text = nightlab(tmp_path, verb, "-C", "x", "--help", check=0).stdout
+        text = nightlab(tmp_path, verb, "--help", check=0).stdout
         for flag in re.findall(r"`(--?[a-z-]+)", section.split("| | |")[1].split("\n\n")[0]):
             assert flag in text, (verb, flag)
         assert "Examples" in text

@@ -68,9 +68,11 @@ def cell(tmp_path: Path) -> Cell:
     return Cell("python train.py", tree, tree, run_dir, writable=("train.py",))
 
 
-def ended(code: int | None, **more: bool) -> Finished:
-    flags = {"timed_out": False, "stopped": False, "oom": False} | more
-    return Finished(code, None, duration_s=1, cpu_s=1, peak_memory_bytes=1, log_bytes=0, **flags)
+def ended(code: int | None, *, timed_out: bool = False) -> Finished:
+    return Finished(
+        exit_code=code, signal=None, timed_out=timed_out, stopped=False, oom=False,
+        duration_s=1, cpu_s=1, peak_memory_bytes=1, log_bytes=0,
+    )  # fmt: skip
 
 
 def test_the_command_line_has_every_wall(fake: Fake, cell: Cell, tmp_path: Path) -> None:
@@ -220,7 +222,10 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerSandbo
     folder = tmp_path_factory.mktemp("image")
     (folder / "root.tar").write_bytes(tiny_image())
     done = subprocess.run(
-        ["podman", "import", folder / "root.tar", IMAGE], capture_output=True, text=True, check=False
+        ["podman", "import", folder / "root.tar", IMAGE],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         pytest.skip(f"podman cannot import an image: {done.stderr.strip()[-200:]}")
@@ -259,7 +264,7 @@ def test_podman_keeps_sealed_files_and_the_system_as_they_are(podman: Sandbox, c
         "id -u; echo 1 > train.py && echo 2 > new && ls new; echo x > prepare.py;"
         " echo x > /usr/bin/cat; ls /root/.ssh"
     )
-    finished, text, broke = run(podman, replace(cell, command=command))
+    _, text, broke = run(podman, replace(cell, command=command))
     assert broke is None
     assert text.splitlines()[0] != "0"
     assert "new" in text.splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import textwrap
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import pytest
 from nightlab import process
 from nightlab.errors import SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Options, Sandbox, _landlock, landlock
+from nightlab.sandboxes import Cell, Options, Sandbox, _landlock
 from nightlab.sandboxes.landlock import LandlockSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS
 
@@ -196,7 +195,7 @@ def test_what_goes_wrong_before_the_command_is_no_crash_of_it(cell: Cell) -> Non
 
 
 def test_a_kernel_without_landlock_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landlock._landlock, "abi", lambda: 0)
+    monkeypatch.setattr(_landlock, "abi", lambda: 0)
     with pytest.raises(SandboxError) as raised:
         LandlockSandbox().check()
     assert "lsm" in raised.value.hint

@@ -163,6 +163,12 @@ class Pool:
         return (self._near if self.drift else self._all)[1]
 
     @property
+    def overall(self) -> tuple[float | None, int]:
+        """``sigma`` and ``df`` with drift left in: of runs that were not made side by side."""
+        ss, df = self._all
+        return (math.sqrt(max(ss, 0.0) / df) if df else None), df
+
+    @property
     def drift(self) -> float:
         """The sd between occasions on top of ``sigma``; 0 where chance may explain it."""
         near_ss, near_df = self._near

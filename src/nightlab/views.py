@@ -77,7 +77,11 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
             }
             for r in history.pending.values()
         ],
-        "noise": {"sigma": history.noise.sigma, "df": history.noise.df},
+        "noise": {
+            "sigma": history.noise.sigma,
+            "df": history.noise.df,
+            "drift": history.noise.drift,
+        },
         "researcher": history.session.researcher if history.session else None,
         "judge": history.session.judge if history.session else None,
         "sandbox": history.session.sandbox if history.session else None,

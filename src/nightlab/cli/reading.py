@@ -116,7 +116,9 @@ def report(
     history = place.history()
     folder = (out or place.paths.report(place.tag)).expanduser()
     locked, now = place.locked(), time.time()
-    path, plot = session.draw_report(folder, history, locked=locked, now=now)
+    path, plot = session.draw_report(
+        folder, history, locked=locked, now=now, drawings=("progress.png", "progress.svg")
+    )
     if as_json:
         base.emit({"report": str(path), "plot": str(plot) if plot else None, "tag": place.tag})
         return 0

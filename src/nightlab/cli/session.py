@@ -210,7 +210,9 @@ def write_report(paths: config.Paths, history: History, *, now: float) -> Debrie
     try:
         folder = paths.report(history.study.tag)
         lines = debrief.closing(history, locked=False, now=now, width=base.width())
-        report, plot = draw_report(folder, history, locked=False, now=now)
+        report, plot = draw_report(
+            folder, history, locked=False, now=now, drawings=("progress.png",)
+        )
     except Exception as error:  # noqa: BLE001 - matplotlib meets odd machines
         trouble = f"no report was written: {type(error).__name__}: {error}"
         return Debriefed(lines, trouble=trouble)
@@ -223,23 +225,22 @@ def where(report: Path, plot: Path | None) -> list[str]:
 
 
 def draw_report(
-    folder: Path, history: History, *, locked: bool, now: float
+    folder: Path, history: History, *, locked: bool, now: float, drawings: tuple[str, ...]
 ) -> tuple[Path, Path | None]:
-    """Write report.md, progress.png and progress.svg into the folder; paths of the first two."""
+    """Write report.md and the plot as each of ``drawings``; returns report.md and the first."""
     from nightlab import report  # noqa: PLC0415  loaded on use
 
     folder.mkdir(parents=True, exist_ok=True)
-    picture: Path | None = None
+    plots: list[Path] = []
     if history.settled():
         from nightlab import plot  # noqa: PLC0415  matplotlib takes a second
 
-        picture = plot.draw(history, folder / "progress.png")
-        plot.draw(history, folder / "progress.svg")
-    name = picture.name if picture else None
+        plots = [plot.draw(history, folder / name) for name in drawings]
+    name = plots[0].name if plots else None
     path = folder / "report.md"
     path.write_text(
         report.markdown(history, locked=locked, now=now, plot=name),
         encoding="utf-8",
         errors="replace",
     )
-    return path, picture
+    return path, plots[0] if plots else None

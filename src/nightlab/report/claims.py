@@ -43,9 +43,9 @@ def estimated(experiment: Experiment, metric: str) -> Estimate:
 
 
 def noise(history: History) -> Noise:
-    """The study's noise as the judge used it."""
-    pool = history.noise
-    return Noise(sigma=pool.sigma, df=pool.df, deterministic=pool.sigma == 0.0 and pool.df >= 1)
+    """The noise of one run, drift left in: the debrief compares runs of different hours."""
+    sigma, df = history.noise.overall
+    return Noise(sigma=sigma, df=df, deterministic=sigma == 0.0 and df >= 1)
 
 
 def lineage(history: History) -> list[Experiment]:

@@ -12,10 +12,11 @@ from nightlab.sandboxes.process import scrubbed
 
 # Below /etc: what the loader, libc, Python and CUDA read. No keys, no accounts.
 ETC = (
-    "ld.so.cache ld.so.conf ld.so.conf.d alternatives localtime timezone nsswitch.conf"
-    " ssl/certs ssl/openssl.cnf pki/tls/certs ca-certificates OpenCL fonts mime.types services protocols python3 python3.11 python3.12"
-    " python3.13 python3.14"
-).split()
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "timezone",
+    "nsswitch.conf", "ssl/certs", "ssl/openssl.cnf", "pki/tls/certs", "ca-certificates", "OpenCL",
+    "fonts", "mime.types", "services", "protocols", "python3", "python3.11", "python3.12",
+    "python3.13", "python3.14",
+)  # fmt: skip
 # Where these point to does not exist in the box, unless it is shown for another reason.
 _FOLDER_VARIABLES = (
     "HF_HOME", "TORCH_HOME", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "XDG_CACHE_HOME",
@@ -35,9 +36,8 @@ def look(cell: Cell, finder: Finder) -> Inside:
     outside = scrubbed(os.environ) | cell.env
     found = finder.find(cell.command, outside, cell.cwd, cell.tree)
     shown = [*found.folders]
-    for folder in outside.get("LD_LIBRARY_PATH", "").split(":"):
-        if folder.startswith("/") and not cell.tree.is_relative_to(folder):
-            shown.append(Path(folder))
+    libraries = map(Path, outside.get("LD_LIBRARY_PATH", "").split(":"))
+    shown += [p for p in libraries if p.is_absolute() and not cell.tree.is_relative_to(p)]
     env = {**outside, "HOME": _home(outside), "TMPDIR": "/tmp", "SHELL": "/bin/sh"}  # noqa: S108 - the box's own
     env |= {"USER": "nightlab", "LOGNAME": "nightlab", "UV_OFFLINE": "1", "UV_NO_SYNC": "1"}
     env["PATH"] = ":".join((*found.first, outside["PATH"]))

@@ -34,8 +34,7 @@ def hand_over(cell: Cell, uid: int) -> None:
     for top in (cell.tree, cell.run_dir):
         for folder, _, files in os.walk(top):
             os.chown(folder, uid, uid, follow_symlinks=False)
-            for name in files:
-                path = os.path.join(folder, name)
+            for path in (Path(folder, name) for name in files):
                 # A file that only root may read would be none for the run.
                 if not os.lstat(path).st_mode & 0o004:
                     os.chown(path, uid, uid, follow_symlinks=False)

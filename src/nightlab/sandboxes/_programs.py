@@ -61,9 +61,9 @@ class Finder:
                 answer = self._ask(program, env, cwd)
                 if answer is not None:
                     executable, found = answer
-                    folders += map(Path, found)
+                    folders.extend(map(Path, found))
                     if _is_script(program):  # pyenv's shim: go past it
-                        first.append(os.path.dirname(executable))
+                        first.append(str(Path(executable).parent))
                     continue
             folders += _around(program, real)
         wanted = [f for f in folders if not _is_system(f) and f.exists()]
@@ -83,9 +83,8 @@ class Finder:
                 self._answers[key] = None
             else:
                 # An entry of the path may be an editable install: shown, too.
-                places = [*prefixes, *path, os.path.dirname(executable)]
-                places = [p for p in places if os.path.isdir(p)]
-                self._answers[key] = executable, places
+                places = [*prefixes, *path, str(Path(executable).parent)]
+                self._answers[key] = executable, [p for p in places if Path(p).is_dir()]
         return self._answers[key]
 
 
@@ -107,7 +106,7 @@ def _named(command: str, env: Mapping[str, str], cwd: Path) -> Iterator[Path]:
         name = names.pop(0)
         # A path is looked up in the run's folder, a name on its PATH.
         where = os.path.normpath(cwd / name) if "/" in name else shutil.which(name, path=path)
-        if where is None or where in seen or not os.path.isfile(where):
+        if where is None or where in seen or not Path(where).is_file():
             continue
         seen.add(where)
         if os.access(where, os.X_OK):
@@ -140,8 +139,8 @@ def _around(program: Path, real: Path) -> list[Path]:
     found = [program, real]
     top = real.parent.parent
     if real.parent.name == "bin" and any((top / n).is_dir() for n in ("lib", "libexec")):
-        home = os.path.expanduser("~")
-        if str(top) not in ("/", home, f"{home}/.local"):
+        home = Path.home()
+        if top not in (Path("/"), home, home / ".local"):
             found.append(top)
     return found
 

@@ -20,8 +20,8 @@ def sealed(tree: Path, writable: tuple[str, ...], most: int = MOST) -> list[Path
     found: dict[str, list[str]] = {}  # folder -> its files, relative to the tree
     for folder, names, files in os.walk(tree):
         here = os.path.relpath(folder, tree)
-        names[:] = [n for n in names if os.path.normpath(os.path.join(here, n)) not in keep]
-        paths = [os.path.normpath(os.path.join(here, name)) for name in files]
+        names[:] = [n for n in names if os.path.normpath(f"{here}/{n}") not in keep]
+        paths = [os.path.normpath(f"{here}/{name}") for name in files]
         found[here] = [p for p in paths if p not in keep and not (tree / p).is_symlink()]
     total = sum(map(len, found.values()))
     whole: list[str] = []

@@ -38,28 +38,22 @@ _GPU_FOLDERS = ("/sys", "/run/opengl-driver", "/etc/vulkan", "/opt/rocm")
 _SHM_BYTES, _TMP_BYTES = 2 << 30, 2 << 30
 
 # What bubblewrap says -> what to do. Its words are stable over versions 0.4 to 0.11.
+_APPARMOR = (
+    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0   (as root), or an AppArmor"
+    " profile for /usr/bin/bwrap with the rule `userns,`"
+)
+_COUNT = "sysctl -w user.max_user_namespaces=15000   (as root)"
+_DOCKER = (
+    "in Docker, start the outer container with: --security-opt seccomp=unconfined"
+    " --security-opt systempaths=unconfined"
+)
 _CURES = (
-    (
-        "No permissions to create new namespace",
-        "sysctl -w kernel.unprivileged_userns_clone=1   (as root)",
-    ),
-    (
-        "setting up uid map",
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0   (as root), or an AppArmor"
-        " profile for /usr/bin/bwrap with the rule `userns,`",
-    ),
-    (
-        "RTM_NEWADDR",
-        "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0   (as root), or an AppArmor"
-        " profile for /usr/bin/bwrap with the rule `userns,`",
-    ),
-    ("No space left on device", "sysctl -w user.max_user_namespaces=15000   (as root)"),
-    ("ENOSPC", "sysctl -w user.max_user_namespaces=15000   (as root)"),
-    (
-        "Operation not permitted",
-        "in Docker, start the outer container with: --security-opt seccomp=unconfined"
-        " --security-opt systempaths=unconfined",
-    ),
+    ("No permissions to create new", "sysctl -w kernel.unprivileged_userns_clone=1   (as root)"),
+    ("setting up uid map", _APPARMOR),
+    ("RTM_NEWADDR", _APPARMOR),
+    ("No space left on device", _COUNT),
+    ("ENOSPC", _COUNT),
+    ("Operation not permitted", _DOCKER),
     ("Unknown option", "install bubblewrap 0.5 or newer"),
 )
 

@@ -46,7 +46,7 @@ _CURES = (
     ("Cannot connect to the Docker daemon", "systemctl start docker"),
     ("permission denied while trying to connect", "usermod -aG docker $USER, and log in again"),
     ("newuidmap", "apt-get install uidmap"),
-    ("drop all controllers", "install runc, and set runtime = \"runc\" in containers.conf"),
+    ("drop all controllers", 'install runc, and set runtime = "runc" in containers.conf'),
     ("setrlimit", "set default_ulimits in containers.conf"),
     ("executable file not found", "an image with /bin/sh in it"),
 )  # fmt: skip
