@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import msgspec
 
 from nightlab import runs
@@ -68,6 +70,8 @@ class Attempt:
 
     def _begin_evaluation(self) -> None:
         box = self._folder / runs.EVALUATION
+        if os.path.lexists(box):  # training has made one
+            runs.remove_tree(box)
         box.mkdir()
         self._copy_out(f"{runs.EVALUATION}/tree")
         order = runs.evaluation(self.rig, self.started, self.slot, self._scope)
@@ -98,12 +102,14 @@ class Attempt:
         rig.repo.materialise(self.started.commit, self._folder / name)
 
     def clean_up(self) -> None:
-        """Remove the copies and the artifact; log and result stay."""
-        box = self._folder / runs.EVALUATION
-        for path in (self._folder / "tree", self._folder / runs.ARTIFACT, box / "tree"):
-            runs.remove_tree(path)
-        for name in ("candidate", runs.ARTIFACT):
-            runs.remove_tree(box / name)
+        """Remove the copies, the artifact and whatever else the run left; its records stay."""
+        for folder in (self._folder / runs.EVALUATION, self._folder):
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            for path in list(folder.iterdir()):
+                evaluation = path.name == runs.EVALUATION and not path.is_symlink()
+                if not evaluation and not runs.is_record(path):
+                    runs.remove_tree(path)
 
 
 def _tampered(run: Run, broken: list[str]) -> Run:

@@ -68,6 +68,7 @@ class History:
         self.incumbent_number: int | None = None
         self.counts = Counts()
         self.noise = Pool()
+        self.judged_noise: tuple[float, int] | None = None  # as the last decision used it
         self.notes: list[Noted] = []
         self.warnings: list[Warned] = []
         self.refused = 0
@@ -186,6 +187,9 @@ class History:
             self.since_refresh = 0
 
     def _judged(self, event: Judged) -> None:
+        evidence = event.decision.evidence
+        if evidence.sigma is not None:
+            self.judged_noise = (evidence.sigma, evidence.df)
         self._replace(event.number, decision=event.decision)
 
     def _settled(self, event: Settled) -> None:

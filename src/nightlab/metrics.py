@@ -59,9 +59,11 @@ class _Source:
         self.found: dict[str, float] = {}
         self.changed: dict[str, float] = {}  # first value of a name that was printed differently
         self.notes: list[str] = []
+        self.in_block = False
+        self.before: dict[str, float] = {}  # of blocks that another one followed
 
     def put(self, name: str, value: float) -> None:
-        before = self.found.pop(name, None)  # re-inserted last: the oldest names are dropped first
+        before = self.found.pop(name, self.before.get(name))  # re-inserted last: the oldest names are dropped first
         if (
             before is not None
             and before != value
@@ -72,6 +74,14 @@ class _Source:
         if len(self.found) > MAX_METRICS:
             del self.found[next(iter(self.found))]
             self.note(f"more than {MAX_METRICS} metrics in {self.label}: the last ones count")
+
+    def turn(self) -> None:
+        """A new block begins: the one before it does not count, but may contradict it."""
+        self.changed = {}
+        if self.in_block:
+            self.before |= self.found
+        self.in_block = True
+        self.found = {}
 
     def note(self, text: str) -> None:
         if len(self.notes) < MAX_NOTES and text not in self.notes:
@@ -102,7 +112,10 @@ def read(output: bytes, result: bytes | None = None, *, complete: bool = True) -
         for name, value in source.found.items():
             other = values.pop(name, value)
             if other != value and not (math.isnan(other) and math.isnan(value)):
-                notes.append(f"{name}: {source.label} say {value:g}, other lines {other:g}")
+                notes.append(
+                    f"{name} was given more than once: {source.label} say {value:g}, "
+                    f"other lines {other:g}"
+                )
             values[name] = value
     while len(values) > MAX_METRICS:
         del values[next(iter(values))]
@@ -135,8 +148,7 @@ def _read_lines(output: bytes, *, complete: bool, block: _Source, marked: _Sourc
             continue
         if line == b"---":
             cut = len(block.found) or cut
-            block.found.clear()
-            block.changed.clear()
+            block.turn()
         elif line.startswith(b"METRIC") and (match := _METRIC.fullmatch(line)):
             _put(marked, match, strict=True)
         elif b":" in line and (match := _COLON.fullmatch(line)):

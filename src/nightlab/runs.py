@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Sandbox
 
 LOG = "log.txt"
+RESULT = "result.json"
 ARTIFACT = "artifact"
 EVALUATION = "evaluation"
 ARTIFACT_BYTES = 8 << 30
@@ -101,7 +103,7 @@ def evaluation(rig: Rig, started: RunStarted, slot: Slot, scope: Collection[str]
             source.rename(target)
     copy_artifact(run_dir / ARTIFACT, artifact)
     env = _env(rig, started, slot) | {
-        "NIGHTLAB_RESULT": str(box / "result.json"),
+        "NIGHTLAB_RESULT": str(box / RESULT),
         "NIGHTLAB_ARTIFACT": str(artifact),
         "NIGHTLAB_CANDIDATE": str(candidate),
     }
@@ -133,7 +135,7 @@ def _env(rig: Rig, started: RunStarted, slot: Slot) -> dict[str, str]:
         "TIME_BUDGET": f"{rig.study.budget_s:g}",
         rig.study.seed_env: str(started.seed),
         "NIGHTLAB_SEED": str(started.seed),
-        "NIGHTLAB_RESULT": str(run_dir / "result.json"),
+        "NIGHTLAB_RESULT": str(run_dir / RESULT),
     }
     venv = rig.paths.root / ".venv"
     if venv.is_dir():  # `uv run` would build a fresh environment in every copy of the project
@@ -172,9 +174,11 @@ def copy_artifact(source: Path, target: Path) -> None:
     """Copy what training left, regular files and folders only, within bounds.
 
     Links are left behind: they could point at what the evaluator may read and training may
-    not. Raises ArtifactError when it is too much.
+    not. Raises ArtifactError when it is too much, or the folder itself is a link.
     """
     target.mkdir()
+    if source.is_symlink():
+        raise ArtifactError("the folder for the artifact is a link", "training replaced it")
     left_bytes, left_files = ARTIFACT_BYTES, ARTIFACT_FILES
     for here, folders, files in os.walk(source):
         inside = target / os.path.relpath(here, source)
@@ -197,6 +201,13 @@ def copy_artifact(source: Path, target: Path) -> None:
                     shutil.copyfileobj(data, copy, 1 << 20)
 
 
+def is_record(path: Path) -> bool:
+    """Whether this is a log or a result, and of a size that these have."""
+    most = {LOG: process.LOG_BYTES + 4096, RESULT: metrics.MAX_RESULT_BYTES}.get(path.name, -1)
+    status = os.lstat(path)
+    return stat.S_ISREG(status.st_mode) and status.st_size <= most
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -209,7 +220,7 @@ def measure(
 ) -> Run:
     """Read what a box left: its log and result file; tell its outcome. Never raises for either."""
     output = _read(folder / LOG)
-    result = _read(folder / "result.json", metrics.MAX_RESULT_BYTES)
+    result = _read(folder / RESULT, metrics.MAX_RESULT_BYTES)
     measured = metrics.read(output, result or None, complete=finished.exit_code is not None)
     outcome, detail, trace = metrics.classify(
         exit_code=finished.exit_code,
@@ -296,4 +307,8 @@ def remove_tree(folder: Path) -> None:
         except OSError:
             return
 
-    shutil.rmtree(folder, onerror=unlock)
+    try:
+        shutil.rmtree(folder, onerror=unlock)
+    except RecursionError:  # folders a thousand deep
+        with suppress(NightlabError):
+            process.call(("rm", "-rf", "--", str(folder)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 _CHUNK_BYTES = 1 << 20
@@ -55,17 +56,21 @@ class Seal:
 
 
 def _stamps(folder: str, skip: Collection[str]) -> Iterator[tuple[str, Stamp]]:
-    for here, folders, files in os.walk(folder):
-        # A link to a folder is listed as a folder and never entered: it is sealed as a link.
-        links = [name for name in folders if os.path.islink(os.path.join(here, name))]
-        for name in files + links:
-            whole = os.path.join(here, name)
-            path = os.path.relpath(whole, folder)
+    waiting = [folder]
+    while waiting:  # not os.walk, which recurses: a run may leave folders a thousand deep
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            # A link to a folder is never entered: it is sealed as a link.
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+                continue
+            path = os.path.relpath(entry.path, folder)
             if path not in skip:
-                try:
-                    yield path, _stamp(whole)
-                except OSError:
-                    continue
+                with suppress(OSError):
+                    yield path, _stamp(entry.path)
 
 
 def _stamp(path: str) -> Stamp:

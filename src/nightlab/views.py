@@ -77,11 +77,7 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
             }
             for r in history.pending.values()
         ],
-        "noise": {
-            "sigma": history.noise.sigma,
-            "df": history.noise.df,
-            "drift": history.noise.drift,
-        },
+        "noise": dict(zip(("sigma", "df"), noise(history), strict=True)),
         "researcher": history.session.researcher if history.session else None,
         "judge": history.session.judge if history.session else None,
         "sandbox": history.session.sandbox if history.session else None,
@@ -93,6 +89,14 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         else {"reason": history.ended.reason, "detail": history.ended.detail},
         "warnings": [w.text for w in history.warnings[-5:]],
     }
+
+
+def noise(history: History) -> tuple[float | None, int]:
+    """(sigma, df) of one run as the last decision used it; before the first, pooled plainly.
+
+    Whether the machine drifts is the judge's question: its F test would load scipy here.
+    """
+    return history.judged_noise or history.noise.overall
 
 
 def gain(history: History) -> float | None:

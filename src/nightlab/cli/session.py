@@ -232,7 +232,7 @@ def draw_report(
 
     folder.mkdir(parents=True, exist_ok=True)
     plots: list[Path] = []
-    if history.settled():
+    if len(history.settled()) > 1:  # a baseline alone is no progress
         from nightlab import plot  # noqa: PLC0415  matplotlib takes a second
 
         plots = [plot.draw(history, folder / name) for name in drawings]

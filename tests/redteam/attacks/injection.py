@@ -50,9 +50,9 @@ def _structure(scene: Scene) -> list[str]:
             found.append(f"{where} has {len(lines)} lines")
         if where == "the ledger" and any(line.count("\t") not in {0, 4} for line in lines):
             found.append("the ledger has a row of other columns")
-        if where == "the commit message" and [x for x in lines if x.startswith("Nightlab-Verdict")] != [
-            "Nightlab-Verdict: crash"
-        ]:
+        verdict = scene.engine.history.experiments[scene.number].verdict
+        told = [line for line in lines if line.startswith("Nightlab-Verdict")]
+        if where == "the commit message" and told != [f"Nightlab-Verdict: {verdict}"]:
             found.append("the commit message has a forged trailer")
         if where == "the report" and any(
             line.lstrip().startswith(("# Kept", "<script", "![")) for line in lines
