@@ -545,9 +545,7 @@ def test_a_shim_stopped_after_the_death_of_nightlab_is_woken_by_the_sweep(tmp_pa
 def test_what_survived_nightlab_and_shim_is_swept_by_its_marker(tmp_path: Path) -> None:
     token, spared = fresh_sleep(), fresh_sleep()
     bystander = subprocess.Popen(["sleep", spared], env=ENV | {"NIGHTLAB_RUN": "night/18/0"})
-    everything = (
-        f"trap '' TERM; sleep {token} & sh -c 'env -i sleep {token} & wait' & touch now; wait"
-    )
+    everything = f"trap '' TERM; sleep {token} & sh -c 'env -i sleep {token} & wait' & wait"
     other, shim = harness(tmp_path, everything, "night/17/0")
     wait_until(lambda: len(alive(token)) >= 4)  # two shells, two sleeps
     os.kill(other.pid, signal.SIGSTOP)  # so that it cannot act when its shim dies

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +23,7 @@ from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Launch, Options, Sandbox, _seccomp, bubblewrap
 from nightlab.sandboxes._tree import sealed
 from nightlab.sandboxes.bubblewrap import BubblewrapSandbox
+from nightlab.sandboxes.landlock import LandlockSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS, alive, fresh_sleep
 
 
@@ -165,6 +167,37 @@ def test_no_git_is_reachable_from_the_run(box: Sandbox, tmp_path: Path) -> None:
     assert ".git" not in done.text.splitlines()
     assert done.text.endswith("end\n")
     assert (project / "data" / "x.bin").read_text() == "data"
+
+
+def hides(sandbox: Sandbox, cell: Cell, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "test").mkdir(parents=True)
+    for name in ("train.bin", "answers.bin", "test/a.bin"):
+        (data / name).write_text(f"content of {name}\n")
+    cell = replace(
+        cell,
+        command=f"cat {data}/*.bin {data}/test/*; echo end",
+        data=(data,),
+        hidden=(data / "answers.bin", data / "test"),
+    )
+    text = run(sandbox, cell).text
+    assert "content of train.bin" in text
+    assert text.count("content of") == 1
+    assert text.endswith("end\n")
+
+
+@needs_bubblewrap
+def test_hidden_paths_in_shown_data_are_not_there(box: Sandbox, cell: Cell, tmp_path: Path) -> None:
+    hides(box, cell, tmp_path)
+
+
+def test_landlock_hides_paths_in_shown_data(cell: Cell, tmp_path: Path) -> None:
+    sandbox = LandlockSandbox()
+    try:
+        sandbox.check()
+    except SandboxError as error:
+        pytest.skip(f"{error.what}: {error.why}")
+    hides(sandbox, cell, tmp_path)
 
 
 @needs_bubblewrap
@@ -373,6 +406,56 @@ def test_a_link_left_by_a_candidate_shows_nothing(box: Sandbox, cell: Cell) -> N
     (cell.tree / "sub").symlink_to("/var")
     done = run(box, replace(cell, command="cat etc; ls sub/lib; echo end"))
     assert done.text.count("No such file") == 2
+
+
+def decide(program: bytes, arch: int, number: int, *arguments: int) -> int:
+    """Run a filter as the kernel would: the value that it returns."""
+    data = struct.pack("=IIQ6Q", number, arch, 0, *arguments, *[0] * (6 - len(arguments)))
+    steps = list(struct.iter_unpack("=HBBI", program))
+    at, accumulator = 0, 0
+    while True:
+        code, yes, no, value = steps[at]
+        at += 1
+        if code == 0x20:
+            accumulator = struct.unpack_from("=I", data, value)[0]
+        elif code == 0x06:
+            return int(value)
+        elif code in (0x15, 0x45):
+            at += yes if (accumulator == value if code == 0x15 else accumulator & value) else no
+        else:
+            pytest.fail(f"step {code:#x} is not one that is known here")
+
+
+ALLOW, KILL, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x80000000, 0x50001, 0x50026, 0x50061
+
+
+@pytest.mark.parametrize(
+    ("machine", "arch", "at"), [("x86_64", 0xC000003E, 0), ("aarch64", 0xC00000B7, 1)]
+)
+def test_the_filter_decides_as_it_says_on_every_machine(machine: str, arch: int, at: int) -> None:
+    program = _seccomp.program(machine, (1, 2))
+    assert program is not None
+    assert len(program) // 8 < 4096
+    for name, numbers in _seccomp._DENIED.items():
+        if numbers[at] >= 0:
+            assert decide(program, arch, numbers[at]) == EPERM, name
+    calls = {name: numbers[at] for name, numbers in _seccomp._CALLS.items()}
+    assert decide(program, arch, calls["clone3"]) == ENOSYS
+    assert decide(program, arch, calls["clone"], 0x003D0F00) == ALLOW  # a thread
+    assert decide(program, arch, calls["clone"], 0x10000011) == EPERM  # a user namespace
+    assert decide(program, arch, calls["unshare"], 0x00020000) == EPERM
+    assert decide(program, arch, calls["unshare"], 0x00000400) == ALLOW  # files
+    assert [decide(program, arch, calls["socket"], family) for family in (1, 2, 10, 40)] == [
+        ALLOW, ALLOW, EAFNOSUPPORT, EAFNOSUPPORT,
+    ]  # fmt: skip
+    assert decide(program, arch, calls["ioctl"], 0, 0x5412) == EPERM
+    assert decide(program, arch, calls["ioctl"], 0, 0x541C) == EPERM
+    assert decide(program, arch, calls["ioctl"], 0, 0x5413) == ALLOW
+    assert decide(program, arch, 0) == ALLOW
+    assert decide(program, 0x40000003, 0) == KILL  # i386
+    if machine == "x86_64":
+        assert decide(program, arch, 0x40000000) == KILL  # x32
+    assert _seccomp.program("riscv64", (1,)) is None
 
 
 def test_whole_folders_are_sealed_in_a_large_project_and_files_in_a_small_one(

@@ -63,7 +63,8 @@ class _Source:
         self.before: dict[str, float] = {}  # of blocks that another one followed
 
     def put(self, name: str, value: float) -> None:
-        before = self.found.pop(name, self.before.get(name))  # re-inserted last: the oldest names are dropped first
+        # Re-inserted last: the oldest names are dropped first.
+        before = self.found.pop(name, self.before.get(name))
         if (
             before is not None
             and before != value

@@ -79,6 +79,7 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
         env=env,
         writable=writable,
         data=(*_linked(rig, tree, shown), *map(Path, rig.settings.read)),
+        hidden=tuple(rig.paths.root / name for name in hidden),
         memory_bytes=rig.settings.memory_bytes,
         gpus=slot.gpus,
     )

@@ -31,7 +31,7 @@ AT_ONCE = ("process", BUBBLEWRAP)  # the others' runs are behind the marker ``sl
 AS_USER = (
     "write-to-an-absolute-path",
     "ssh-keys",
-    "the-environment-of-nightlab",
+    "the-environment-of-nightlab-and-its-watcher",
     "the-memory-of-nightlab",
     "a-TCP-connection",
     "docker's-socket",
@@ -104,6 +104,7 @@ def _solo(
 ) -> tuple[int | None, list[dict[str, object]], str]:
     """A nightlab of its own that plays these attacks: its exit code (None: it hung), its lines."""
     whole = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | (env or {})
+    whole["REDTEAM_SECRET"] = f"sesame-env-{os.getpid()}"
     python = whole.pop("REDTEAM_PYTHON", sys.executable)
     with tempfile.TemporaryFile() as said, subprocess.Popen(
         [*prefix, python, "-m", "tests.redteam.solo", sandbox, *names],

@@ -209,15 +209,19 @@ class World:
         self.outside = folder / "outside"
         self.secrets = {
             name: f"sesame-{name.lower()}-{secrets.token_hex(8)}"
-            for name in ("env", "ssh", "cloud", "agent", "argv", "test", "netrc", "memory")
+            for name in ("env", "environ", "ssh", "cloud", "agent", "argv", "test", "netrc", "memory")
         }
+        # In a nightlab of its own: of the environment that it was started with.
+        self.secrets["env"] = os.environ.get("REDTEAM_SECRET", self.secrets["env"])
         self._stack = ExitStack()
         self._plant()
         self.listeners = Listeners(self.home)
         self._stack.callback(self.listeners.close)
         self._stack.enter_context(_environment(self._env()))
         self.helper = subprocess.Popen(
-            ["/bin/sh", "-c", "read line", self.secrets["argv"]], stdin=subprocess.PIPE
+            ["/bin/sh", "-c", "read line", self.secrets["argv"]],
+            stdin=subprocess.PIPE,
+            env={"SECRET": self.secrets["environ"]},
         )
         self._stack.callback(self._end_helper)
         self._engines: dict[tuple[str, bool], Engine] = {}
@@ -423,9 +427,13 @@ class World:
                 yield f"nightlab took it for a failure of its own: {run.detail[:200]}"
             elif attack.outcomes and run.outcome not in attack.outcomes:
                 yield f"the run counted as {run.outcome}: {run.detail[:100]}"
-            left = _size(scene.engine.paths.run("red", run.id)) - run_log_bytes(scene, run)
+            folder = scene.engine.paths.run("red", run.id)
+            left = _size(folder) - _size(folder / "log.txt")
             if left > 1 << 20:
                 yield f"{left >> 20} MB were left in the run's folder"
+            known = {"log.txt", "result.json", "evaluation"}
+            if strays := {path.name for path in folder.iterdir()} - known:
+                yield f"left in the run's folder: {sorted(strays)}"
         if scene.decision is not None and scene.decision.action is Action.KEEP:
             yield f"it was kept: {scene.decision.reason[:120]}"
 
@@ -450,14 +458,12 @@ class World:
             with suppress(OSError):
                 found += [f"{top}/{n}" for n in os.listdir(top) if token in n]
         own = {str(scene.engine.paths.run("red", run.id)) for run in scene.runs}
-        for here, folders, files in os.walk(scene.engine.paths.state):
-            folders[:] = [f for f in folders if os.path.join(here, f) not in own]
-            for name in files:
-                path = os.path.join(here, name)
-                if name == "train.py" or "index" in here:
-                    continue
-                if token in name or (os.path.isfile(path) and _holds(path, token.encode())):
-                    found.append(path)
+        for path in _walk(str(scene.engine.paths.state), own):
+            name = os.path.basename(path)
+            if name == "train.py" or "/index/" in path:
+                continue
+            if token in name or (os.path.isfile(path) and _holds(path, token.encode())):
+                found.append(path)
         return found
 
     def _tidy(self, scene: Scene, before: dict[str, object], others: set[int]) -> None:
@@ -475,15 +481,6 @@ class World:
 
 
 _HONEST = Attack("honest", "none", "", arms=False)
-
-
-def run_log_bytes(scene: Scene, run: Run) -> int:
-    folder = scene.engine.paths.run("red", run.id)
-    return sum(
-        (folder / n).stat().st_size
-        for n in ("log.txt", "evaluation/log.txt")
-        if (folder / n).is_file()
-    )
 
 
 def _children(others: set[int]) -> list[psutil.Process]:
@@ -510,6 +507,20 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _walk(top: str, skip: set[str] = frozenset()) -> Iterator[str]:  # type: ignore[assignment]
+    """Everything below a folder; not os.walk, which recurses, and attacks go deep."""
+    waiting = [top]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except OSError:
+            continue
+        for entry in entries:
+            yield entry.path
+            if entry.is_dir(follow_symlinks=False) and entry.path not in skip:
+                waiting.append(entry.path)
+
+
 def _holds(path: str, token: bytes) -> bool:
     with suppress(OSError), open(path, "rb") as file:
         return token in file.read(1 << 22)
@@ -520,10 +531,7 @@ def _snapshot(tops: Iterator[Path]) -> dict[str, object]:
     """Path -> what is there: mode and bytes, or where a link points."""
     found: dict[str, object] = {}
     for top in tops:
-        places = [str(top)]
-        for here, folders, files in os.walk(top):
-            places += [os.path.join(here, name) for name in (*folders, *files)]
-        for place in places:
+        for place in (str(top), *_walk(str(top))):
             with suppress(OSError):
                 status = os.lstat(place)
                 content: object = None
@@ -565,9 +573,9 @@ def _remove(path: str) -> None:
 
 
 def _size(folder: Path) -> int:
+    """Bytes on disk below a folder; what is sparse takes none."""
     total = 0
-    for here, _, files in os.walk(folder):
-        for name in files:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(here, name)).st_size
+    for path in (str(folder), *_walk(str(folder))):
+        with suppress(OSError):
+            total += os.lstat(path).st_blocks * 512
     return total

@@ -25,7 +25,8 @@ class Cell:
     ``writable`` are the files in scope, relative to ``tree``; a sandbox that can makes the
     rest of the committed files read-only. ``run_dir`` is the run's own folder (result file,
     temporary files). ``data`` are declared untracked paths, read-only where that can be
-    enforced. ``env`` is what nightlab hands over and what the person passes on by name;
+    enforced; ``hidden`` are paths that may lie in those and that the run must not see.
+    ``env`` is what nightlab hands over and what the person passes on by name;
     the sandbox adds the rest of a minimal environment. ``memory_bytes`` bounds the tree of
     processes; None: no bound.
     """
@@ -37,6 +38,7 @@ class Cell:
     env: dict[str, str] = field(default_factory=dict)
     writable: tuple[str, ...] = ()
     data: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
     memory_bytes: int | None = None
     gpus: tuple[int, ...] = ()
 

@@ -65,7 +65,7 @@ class Finder:
                     if _is_script(program):  # pyenv's shim: go past it
                         first.append(str(Path(executable).parent))
                     continue
-            folders += _around(program, real)
+            folders.extend(_around(program, real))
         wanted = [f for f in folders if not _is_system(f) and f.exists()]
         return Programs(_outermost(_guarded(wanted, env, tree)), tuple(dict.fromkeys(first)))
 

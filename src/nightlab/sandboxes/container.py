@@ -241,6 +241,11 @@ def _mounts(cell: Cell) -> Iterator[str]:
         yield from ("--volume", _volume(place, place, "rw"))
     for target, source in both.items():
         yield from ("--volume", _volume(source, target, "ro"))
+    for path in cell.hidden:
+        if path.is_dir():
+            yield from ("--tmpfs", f"{path}:ro,size=4096")
+        elif path.exists():
+            yield from ("--volume", _volume("/dev/null", path, "ro"))
     for path in sealed(cell.tree, cell.writable, _MOST_MOUNTS):
         yield from ("--volume", _volume(path, path, "ro"))
 

@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,8 @@ class LandlockSandbox:
             env["TMPDIR"] = str(own / "tmp")
             (own / "tmp").mkdir()
             read = [*map(str, SYSTEM), *_READ, *(f"/etc/{name}" for name in ETC)]
-            read += map(str, (*inside.shown, *cell.data))
+            read += map(str, inside.shown)
+            read += [str(p) for data in cell.data for p in _without(data, cell.hidden)]
             write = [str(cell.run_dir), str(cell.tree), str(own)]
             write += [f"/dev/{name}" for name in _DEVICES]
             if cell.gpus:  # the driver writes the names of its threads into /proc
@@ -134,6 +136,17 @@ class LandlockSandbox:
         if said == _UP:
             return None
         return process.clean(said.decode("utf-8", "replace")) or "the launcher did not come up"
+
+
+def _without(place: Path, hidden: tuple[Path, ...]) -> Iterator[Path]:
+    """The place, or what is in it, such that nothing hidden lies beneath: rules only add."""
+    if place in hidden:
+        return
+    if place.is_dir() and any(place in path.parents for path in hidden):
+        for inner in place.iterdir():
+            yield from _without(inner, hidden)
+    else:
+        yield place
 
 
 def _home(own: Path, real: str, cell: Cell) -> Path:

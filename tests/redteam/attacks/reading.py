@@ -38,7 +38,7 @@ ATTACKS = (
     _read("netrc and git credentials", 'W.HOME + "/.netrc"', 'W.HOME + "/.git-credentials"'),
     _read("a secret by another root", 'f"/proc/{os.getpid()}/root{W.HOME}/.ssh/id_ed25519"'),
     Attack(
-        "the environment of nightlab",
+        "the environment of nightlab and its watcher",
         READING,
         _WALK
         + """
@@ -49,6 +49,17 @@ armed()
 """,
         through=(PROCESS,),
         as_root=True,
+        alone=True,
+    ),
+    Attack(
+        "the environment of other processes",
+        READING,
+        """
+with attempt():
+    print(open(f"/proc/{W.HELPER}/environ").read())
+armed()
+""",
+        through=(PROCESS,),
     ),
     Attack(
         "the memory of nightlab",
