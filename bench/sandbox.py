@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -43,6 +44,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 
 
 def fresh(parent: Path) -> tuple[Path, Path]:
+    """A project of one script, and a run folder."""
     folder = Path(tempfile.mkdtemp(dir=parent))
     tree, run_dir = folder / "tree", folder / "run"
     tree.mkdir()
@@ -69,6 +71,7 @@ def run_boxed(sandbox: Sandbox, command: str, parent: Path) -> tuple[float, str]
 
 
 def run_bare(command: str, parent: Path) -> tuple[float, str]:
+    """The same without nightlab: wall seconds, what it printed."""
     tree, run_dir = fresh(parent)
     # The same variables as inside: some change which routines numpy's library takes.
     launch = ProcessSandbox().launch(Cell(command, tree, tree, run_dir, env=ONE_THREAD))
@@ -91,10 +94,12 @@ def boxes(options: Options) -> tuple[dict[str, Sandbox], dict[str, str]]:
 
 
 def ms(values: list[float]) -> float:
+    """The median of seconds, in milliseconds."""
     return round(1000 * statistics.median(values), 1)
 
 
 def measure(starts: int, repeats: int, options: Options) -> dict[str, object]:
+    """Everything, interleaved."""
     works, refused = boxes(options)
     started: dict[str, list[float]] = {name: [] for name in ("bare", *works)}
     trained: dict[str, list[float]] = {name: [] for name in ("bare", *works)}
@@ -119,10 +124,11 @@ def measure(starts: int, repeats: int, options: Options) -> dict[str, object]:
         if values
     }
     return {
-        "machine": f"{platform.platform()}, {process.call(('nproc',)).stdout.decode().strip()} cores",
+        "machine": f"{platform.platform()}, {os.cpu_count()} cores",
         "starts": starts,
         "repeats": repeats,
         "start_ms": {name: ms(values) for name, values in started.items()},
+        "start_fastest_ms": {n: round(1000 * min(values), 1) for n, values in started.items()},
         "start_over_bare_ms": {
             name: round(ms(values) - ms(started["bare"]), 1) for name, values in started.items()
         },
@@ -135,6 +141,7 @@ def measure(starts: int, repeats: int, options: Options) -> dict[str, object]:
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starts", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=7)

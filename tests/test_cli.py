@@ -678,7 +678,7 @@ def test_the_demo_never_overwrites(tmp_path: Path) -> None:
     assert "exists already" in lines[0]
     assert os.listdir(tmp_path / "mine") == ["thesis.tex"]
     (tmp_path / "nightlab-demo").mkdir()
-    nightlab(tmp_path, "demo", "-n", "1", "--budget", "0.1s", check=4)
+    nightlab(tmp_path, "demo", "-n", "1", "--budget", "1s", check=4)
     assert (tmp_path / "nightlab-demo-2" / "train.py").is_file()
     assert os.listdir(tmp_path / "nightlab-demo") == []
 

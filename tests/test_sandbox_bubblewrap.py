@@ -516,15 +516,14 @@ import json, sys
 sys.path[:0] = json.loads(sys.argv[1])
 from pathlib import Path
 from nightlab import process
-from nightlab.sandboxes import Cell
-from nightlab.sandboxes.bubblewrap import BubblewrapSandbox
+from nightlab.sandboxes import Cell, open_sandbox
 folder = Path(sys.argv[2])
 tree, run_dir = folder / "tree", folder / "run"
 tree.mkdir(); run_dir.mkdir()
 (tree / "sealed").write_text("original")
-box = BubblewrapSandbox()
-box.check()
-launch = box.launch(Cell("id -u; echo x > sealed; echo 1 > new && cat sealed; grep CapEff /proc/self/status; exit 3", tree, tree, run_dir))
+(folder / "outside").write_text("secret")
+box = open_sandbox(sys.argv[3])
+launch = box.launch(Cell("id -u; echo x > sealed; echo 1 > new && cat sealed; cat ../outside; grep CapEff /proc/self/status; exit 3", tree, tree, run_dir))
 finished = process.start(launch.argv, env=launch.env, cwd=launch.cwd, wall_s=30, log=folder / "log",
     pass_fds=launch.pass_fds).poll(40)
 print(json.dumps([finished.exit_code, box.broke(launch, finished), (folder / "log").read_text()]))
@@ -533,7 +532,8 @@ print(json.dumps([finished.exit_code, box.broke(launch, finished), (folder / "lo
 
 @needs_bubblewrap
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests run as an unprivileged user")
-def test_an_unprivileged_user_has_the_same_box(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("name", ["bubblewrap", "landlock"])
+def test_an_unprivileged_user_has_the_same_box(name: str) -> None:
     python3 = shutil.which("python3", path="/usr/bin")
     if python3 is None:
         pytest.skip("no interpreter that an unprivileged user can reach")
@@ -547,7 +547,7 @@ def test_an_unprivileged_user_has_the_same_box(tmp_path_factory: pytest.TempPath
             place.chmod(0o777)
         done = subprocess.run(
             ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", python3, "-c", AS_USER,
-             json.dumps([str(folder / "lib"), sysconfig.get_paths()["purelib"]]), str(work)],
+             json.dumps([str(folder / "lib"), sysconfig.get_paths()["purelib"]]), str(work), name],
             capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}, check=False,
         )  # fmt: skip
         if "ModuleNotFoundError" in done.stderr:
@@ -556,7 +556,8 @@ def test_an_unprivileged_user_has_the_same_box(tmp_path_factory: pytest.TempPath
         code, broke, text = json.loads(done.stdout)
         assert (code, broke) == (3, None), text
         assert text.splitlines()[0] == "54321"
-        assert "original" in text
+        assert ("original" in text) == (name == "bubblewrap")
+        assert "secret" not in text
         assert text.endswith("0000000000000000\n")
     finally:
         shutil.rmtree(folder)

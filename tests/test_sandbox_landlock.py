@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from nightlab import process
 from nightlab.errors import SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Options, Sandbox, _landlock
+from nightlab.sandboxes import Cell, Options, Sandbox, _landlock, open_sandbox
 from nightlab.sandboxes.landlock import LandlockSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS
 
@@ -199,3 +200,13 @@ def test_a_kernel_without_landlock_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(SandboxError) as raised:
         LandlockSandbox().check()
     assert "lsm" in raised.value.hint
+
+
+def test_auto_says_why_a_stronger_sandbox_was_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    sandbox = open_sandbox("auto")
+    assert sandbox.name in {"landlock", "process"}
+    assert "bubblewrap: bwrap is not installed" in sandbox.leaves_open
+    assert "no image is configured" in sandbox.leaves_open

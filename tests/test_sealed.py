@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from nightlab.errors import ConfigError, SealError
+from nightlab.history import fold
 from nightlab.integrity import signs
+from nightlab.journal import read
 from nightlab.judge import Noise
 from nightlab.lab import open_study
 from nightlab.model import Better, Objective, Outcome, Purpose, Run, Verdict
 from nightlab.runs import ArtifactError, copy_artifact
 from nightlab.seal import Protected, Seal, digests
-from nightlab.history import fold
-from nightlab.journal import read
 from tests.support import CONFIG, TRAIN, Steps, drive, git, lr, make_project
 
 PROCESS = '[sandbox]\nuse = "process"\n'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from nightlab.errors import ConfigError, Exhausted
@@ -12,9 +14,23 @@ from nightlab.researchers.sweep import SweepResearcher
 TEXT = 'LR = 0.1\nSIZE = 64\nACT = "relu"\nSEED = 1\nprint(LR, SIZE, ACT, SEED)\n'
 
 
-def context(text: str = TEXT) -> Context:
+NUMBERS = itertools.count(2)
+
+
+def context(text: str = TEXT, number: int | None = None) -> Context:
+    """The next experiment's context: each call is for another one unless told."""
     objective = Objective(metric="loss", better=Better.LOWER)
-    return Context(tag="t", number=2, objective=objective, files={"train.py": text})
+    number = next(NUMBERS) if number is None else number
+    return Context(tag="t", number=number, objective=objective, files={"train.py": text})
+
+
+def test_a_refused_point_is_offered_once_more_and_not_for_ever() -> None:
+    researcher = sweep(LR=(0.01, 1.0))
+    first = [researcher.propose(context(number=7)).changes[0].new for _ in range(3)]
+    assert first == [0.01, 0.01, 1.0]
+    assert researcher.propose(context(number=7)).changes[0].new == 1.0
+    with pytest.raises(Exhausted):
+        researcher.propose(context(number=7))
 
 
 def settled(number: int, proposal: Proposal) -> Experiment:

@@ -6,7 +6,7 @@ again after a crash gives the same commit.
 
 from __future__ import annotations
 
-from nightlab import messages
+from nightlab import messages, scope
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.model import Experiment, Study, Verdict
@@ -17,6 +17,18 @@ _NO_REF = "0" * 40
 def ref(tag: str, number: int) -> str:
     """Where an experiment's commit stays reachable, kept or not."""
     return f"refs/nightlab/{tag}/{number}"
+
+
+def files_in_scope(repo: Repo, study: Study, commit: str) -> dict[str, str]:
+    """The texts that may change, as at a commit; paths relative to the project."""
+    prefix = f"{study.prefix}/" if study.prefix else ""
+    inside = [
+        path
+        for path in repo.files(commit)
+        if path.startswith(prefix) and scope.matches(path[len(prefix) :], study.edit)
+    ]
+    texts = repo.read(commit, inside)
+    return {path[len(prefix) :]: text for path, text in texts.items()}
 
 
 def of_proposal(repo: Repo, study: Study, experiment: Experiment, tree: str) -> str:

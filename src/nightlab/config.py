@@ -114,10 +114,6 @@ class Paths:
         """Where notes and requests to stop are dropped for a running lab."""
         return self.study(tag) / "inbox"
 
-    def live(self, tag: str) -> Path:
-        """What the running lab does now, rewritten as it goes: for ``status``."""
-        return self.study(tag) / "live.json"
-
     def run(self, tag: str, run_id: int) -> Path:
         return self.study(tag) / "runs" / f"{run_id:06d}"
 

@@ -7,6 +7,8 @@ idempotent, so that ``recover`` can complete or fail whatever a ``kill -9`` cut 
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping
 
@@ -105,19 +107,12 @@ class Engine:
         """The texts that may change, as on the incumbent; paths relative to the project."""
         tip = self.history.tip
         if self._scope_at[0] != tip:
-            inside = [p for p in self.repo.files(tip) if self._in_scope(p)]
-            texts = self.repo.read(tip, inside)
-            strip = len(self._prefix)
-            self._scope_at = (tip, {path[strip:]: text for path, text in texts.items()})
+            self._scope_at = (tip, commits.files_in_scope(self.repo, self.study, tip))
         return dict(self._scope_at[1])
 
     @property
     def _prefix(self) -> str:
         return f"{self.study.prefix}/" if self.study.prefix else ""
-
-    def _in_scope(self, path: str) -> bool:
-        inside = path.startswith(self._prefix)
-        return inside and scope.matches(path[len(self._prefix) :], self.study.edit)
 
     def begin_baseline(self) -> int:
         """Experiment 1: the untouched code."""
@@ -210,7 +205,7 @@ class Engine:
             seed=want.seed,
             device=slot.name,
             commit=subject.commit,
-            marker=f"{self.study.tag}/{run_id}",
+            marker=self._marker(run_id),
         )
         self.record(started)
         began_at = self.now()
@@ -220,6 +215,12 @@ class Engine:
         except _INFRASTRUCTURE as error:
             self._lost(started, began_at, f"{error}")
             return None
+
+    def _marker(self, run_id: int) -> str:
+        """In the environment of every process of a run; unlike that of any other project's run."""
+        here = str(self.paths.study(self.study.tag).resolve())
+        digest = hashlib.blake2b(os.fsencode(here), digest_size=6).hexdigest()
+        return f"{digest}:{run_id}:"
 
     def _check_protected(self) -> None:
         broken = self._protected.broken()

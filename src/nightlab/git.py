@@ -102,7 +102,9 @@ class Repo:
         self.head_dir = head_dir
         self.prefix = prefix
         self._base_env = _environment()
-        self._safe = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
+        # A gc that detaches itself would outlive its call.
+        settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0")
+        self._safe = tuple(word for setting in settings for word in ("-c", setting))
         self._indexes = _Indexes(git_dir / "nightlab")
         self._trees: dict[str, str] = {}  # commit or tree -> tree
         self._listed: tuple[str, dict[str, str]] = ("", {})

@@ -222,7 +222,9 @@ def _set_failed_baseline_aside(paths: Paths, tag: str) -> None:
 
 def _left_out(repo: Repo) -> tuple[str, ...]:
     try:
-        names = [n for n in repo.uncommitted() if not n.startswith(".nightlab")]
+        own = {config.CONFIG_NAME, "program.md", "results.tsv"}
+        names = [n for n in repo.uncommitted() if n.rsplit("/", 1)[-1] not in own]
+        names = [n for n in names if not n.endswith(f"{config.STATE_NAME}/")]
     except GitError:
         return ()
     if not names:

@@ -30,6 +30,7 @@ ARTIFACT = "artifact"
 EVALUATION = "evaluation"
 ARTIFACT_BYTES = 8 << 30
 ARTIFACT_FILES = 10_000
+_ARTIFACT_PATH_BYTES = 1000  # os.walk recurses before Python 3.12, and paths have an end
 _TAIL_BYTES = 65536
 
 
@@ -182,7 +183,10 @@ def copy_artifact(source: Path, target: Path) -> None:
         raise ArtifactError("the folder for the artifact is a link", "training replaced it")
     left_bytes, left_files = ARTIFACT_BYTES, ARTIFACT_FILES
     for here, folders, files in os.walk(source):
-        inside = target / os.path.relpath(here, source)
+        place = os.path.relpath(here, source)
+        if len(os.fsencode(place)) > _ARTIFACT_PATH_BYTES:
+            raise ArtifactError("the artifact's folders are nested too deeply", f"{place[:60]} …")
+        inside = target / place
         folders[:] = [f for f in folders if not os.path.islink(os.path.join(here, f))]
         inside.mkdir(exist_ok=True)
         for name in files:

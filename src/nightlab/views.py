@@ -44,17 +44,8 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         "paused": history.paused.reason if history.paused else None,
         "objective": {"name": metric, "better": study.objective.better.value},
         "budget_seconds": study.budget_s,
-        "baseline": None
-        if baseline is None
-        else {"commit": baseline.commit, **spread(baseline.runs, metric)},
-        "incumbent": None
-        if incumbent is None
-        else {
-            "experiment": incumbent.number,
-            "commit": incumbent.commit,
-            "description": incumbent.claim.description,
-            **spread(incumbent.runs, metric),
-        },
+        "baseline": None if baseline is None else _measured(baseline, metric),
+        "incumbent": None if incumbent is None else _measured(incumbent, metric),
         "gain": gain(history),
         "experiments": {
             "total": counts.total,
@@ -88,6 +79,15 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         if history.ended is None
         else {"reason": history.ended.reason, "detail": history.ended.detail},
         "warnings": [w.text for w in history.warnings[-5:]],
+    }
+
+
+def _measured(experiment: Experiment, metric: str) -> dict[str, Any]:
+    return {
+        "experiment": experiment.number,
+        "commit": experiment.commit,
+        "description": experiment.claim.description,
+        **spread(experiment.runs, metric),
     }
 
 

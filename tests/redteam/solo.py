@@ -8,32 +8,25 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
-from pathlib import Path
 
-from nightlab.sandboxes import open_sandbox
 from tests.redteam.attacks import ATTACKS
-from tests.redteam.world import World
+from tests.redteam.world import opened
 
 
 def main(sandbox: str, names: list[str]) -> None:
     by_id = {attack.id: attack for attack in ATTACKS}
-    with tempfile.TemporaryDirectory(prefix="redteam-", ignore_cleanup_errors=True) as folder:
-        world = World(Path(folder), open_sandbox(sandbox))
-        try:
-            for name in names:
-                attack = by_id[name]
-                why = attack.needs()
-                print(json.dumps({"begun": name, "skip": why}), flush=True)
-                if why:
-                    continue
-                scene = world.play(attack)
-                armed = not attack.arms or b"armed" in scene.output
-                last = scene.output[-600:].decode("utf-8", "replace")
-                line = {"name": name, "effects": scene.effects, "armed": armed, "log": last}
-                print(json.dumps(line), flush=True)
-        finally:
-            world.close()
+    with opened(sandbox) as world:
+        for name in names:
+            attack = by_id[name]
+            why = attack.needs()
+            print(json.dumps({"begun": name, "skip": why}), flush=True)
+            if why:
+                continue
+            scene = world.play(attack)
+            armed = not attack.arms or b"armed" in scene.output
+            last = scene.output[-600:].decode("utf-8", "replace")
+            line = {"name": name, "effects": scene.effects, "armed": armed, "log": last}
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pwd
@@ -20,7 +21,7 @@ from nightlab.sandboxes import SANDBOXES, open_sandbox
 from tests.redteam import table
 from tests.redteam.attack import BUBBLEWRAP, CLOCK, EVERY, FORGING, MUST, RULER, Attack
 from tests.redteam.attacks import ATTACKS
-from tests.redteam.world import World
+from tests.redteam.world import World, opened
 
 ROOT = Path(__file__).parents[2]
 LINUX = sys.platform == "linux"
@@ -53,21 +54,23 @@ def _cases(*, alone: bool) -> Iterator[object]:
                 yield pytest.param(sandbox, attack, id=f"{sandbox}-{attack.id}", marks=marks)
 
 
+@functools.cache
+def _why_not(sandbox: str) -> str:
+    """Why this sandbox cannot be tried on this machine, "" where it can."""
+    try:
+        open_sandbox(sandbox)
+    except NightlabError as error:
+        return f"{sandbox} does not work here: {error.what}: {error.why}"
+    return ""
+
+
 @pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    try:
-        sandbox = open_sandbox(request.param)
-    except NightlabError as error:
-        pytest.skip(f"{request.param} does not work here: {error.what}: {error.why}")
-    # Not below pytest's folder, which only its own user may enter.
-    folder = tempfile.mkdtemp(prefix="redteam-")
-    os.chmod(folder, 0o755)
-    made = World(Path(folder), sandbox)
-    try:
+    why = _why_not(request.param)
+    if why:
+        pytest.skip(why)
+    with opened(request.param) as made:
         yield made
-    finally:
-        made.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def hold(attack: Attack, sandbox: str, effects: list[str], *, root: bool, log: str) -> None:
@@ -80,17 +83,10 @@ def hold(attack: Attack, sandbox: str, effects: list[str], *, root: bool, log: s
         assert not effects, f"must be seen: {must}; instead: {effects}. It printed: {log[-1500:]}"
 
 
-def _interleaved(sandbox: str, attack: Attack) -> None:
-    """Skip what this machine cannot try."""
-    why = attack.needs()
-    if why:
-        pytest.skip(why)
-    del sandbox
-
-
 @pytest.mark.parametrize(("world", "attack"), list(_cases(alone=False)), indirect=["world"])
 def test_an_attack_is_stopped_or_known_to_get_through(world: World, attack: Attack) -> None:
-    _interleaved(world.sandbox.name, attack)
+    if why := attack.needs():
+        pytest.skip(why)
     scene = world.play(attack)
     if attack.arms and scene.runs:
         assert b"armed" in scene.output, f"it never came to its attack: {scene.output[-2000:]!r}"
@@ -99,11 +95,17 @@ def test_an_attack_is_stopped_or_known_to_get_through(world: World, attack: Atta
 
 
 def _solo(
-    sandbox: str, names: list[str], *, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None,
+    sandbox: str,
+    names: list[str],
+    *,
+    prefix: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
     timeout_s: float = 20.0,
 ) -> tuple[int | None, list[dict[str, object]], str]:
     """A nightlab of its own that plays these attacks: its exit code (None: it hung), its lines."""
-    whole = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | (env or {})
+    whole = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | (
+        env or {}
+    )
     whole["REDTEAM_SECRET"] = f"sesame-env-{os.getpid()}"
     python = whole.pop("REDTEAM_PYTHON", sys.executable)
     with tempfile.TemporaryFile() as said, subprocess.Popen(
@@ -125,11 +127,10 @@ def _solo(
 
 @pytest.mark.parametrize(("sandbox", "attack"), list(_cases(alone=True)))
 def test_an_attack_on_nightlab_itself(sandbox: str, attack: Attack) -> None:
-    _interleaved(sandbox, attack)
-    try:
-        open_sandbox(sandbox)
-    except NightlabError as error:
-        pytest.skip(f"{sandbox} does not work here: {error.what}: {error.why}")
+    if why := attack.needs():
+        pytest.skip(why)
+    if why := _why_not(sandbox):
+        pytest.skip(why)
     code, lines, error_text = _solo(sandbox, [attack.id])
     assert lines, error_text
     effects = []
@@ -156,7 +157,9 @@ def _user() -> tuple[str, str, str]:
     except KeyError:
         if shutil.which("useradd") is None:
             pytest.skip("useradd is not here")
-        made = subprocess.run(["useradd", "-M", "-s", "/bin/sh", name], capture_output=True, check=False)
+        made = subprocess.run(
+            ["useradd", "-M", "-s", "/bin/sh", name], capture_output=True, check=False
+        )
         if made.returncode != 0:
             pytest.skip(f"no user can be made: {made.stderr.decode()[:200]}")
     major, minor = sys.version_info[:2]
@@ -166,21 +169,25 @@ def _user() -> tuple[str, str, str]:
                  "import msgspec, psutil, pytest, nightlab, tests.support"]  # fmt: skip
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT), packages])
         done = subprocess.run(
-            probe, env={"PATH": os.defpath, "PYTHONPATH": path}, cwd="/", capture_output=True, check=False
+            probe,
+            env={"PATH": os.defpath, "PYTHONPATH": path},
+            cwd="/",
+            capture_output=True,
+            check=False,
         )
         if done.returncode == 0:
             return name, python, path
-    pytest.skip("no Python that another user can start has the packages: " + done.stderr.decode()[-200:])
+    pytest.skip(
+        "no Python that another user can start has the packages: " + done.stderr.decode()[-200:]
+    )
 
 
 @pytest.mark.parametrize("sandbox", [s for s in (BUBBLEWRAP, "landlock") if s in SANDBOXES])
 def test_an_unprivileged_user_is_as_safe(sandbox: str, tmp_path: Path) -> None:
     """Without root's powers: the most important attacks again, all in one nightlab."""
     del tmp_path
-    try:
-        open_sandbox(sandbox)
-    except NightlabError as error:
-        pytest.skip(f"{sandbox} does not work here: {error.what}: {error.why}")
+    if why := _why_not(sandbox):
+        pytest.skip(why)
     name, python, path = _user()
     with tempfile.TemporaryDirectory(prefix="redteam-user-") as home:
         shutil.chown(home, name, name)

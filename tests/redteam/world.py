@@ -14,6 +14,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from nightlab.executors import Job, Order
 from nightlab.executors.local import LocalExecutor
 from nightlab.lab import open_study
 from nightlab.model import Action, Arm, Decision, Outcome, Proposal, Run, Want
-from nightlab.sandboxes import Sandbox
+from nightlab.sandboxes import Sandbox, open_sandbox
 from tests.redteam.attack import Attack
 from tests.support import git
 
@@ -209,7 +210,17 @@ class World:
         self.outside = folder / "outside"
         self.secrets = {
             name: f"sesame-{name.lower()}-{secrets.token_hex(8)}"
-            for name in ("env", "environ", "ssh", "cloud", "agent", "argv", "test", "netrc", "memory")
+            for name in (
+                "env",
+                "environ",
+                "ssh",
+                "cloud",
+                "agent",
+                "argv",
+                "test",
+                "netrc",
+                "memory",
+            )
         }
         # In a nightlab of its own: of the environment that it was started with.
         self.secrets["env"] = os.environ.get("REDTEAM_SECRET", self.secrets["env"])
@@ -480,6 +491,21 @@ class World:
         _restore(before, _snapshot(self._guarded()))
 
 
+@contextmanager
+def opened(sandbox: str) -> Iterator[World]:
+    """A world of its own. Raises SandboxError where the sandbox does not work."""
+    box = open_sandbox(sandbox)
+    # Not below pytest's folder, which only its own user may enter.
+    folder = tempfile.mkdtemp(prefix="redteam-")
+    os.chmod(folder, 0o755)
+    world = World(Path(folder), box)
+    try:
+        yield world
+    finally:
+        world.close()
+        subprocess.run(["rm", "-rf", folder], check=False)
+
+
 _HONEST = Attack("honest", "none", "", arms=False)
 
 
@@ -566,7 +592,8 @@ def _restore(before: dict[str, object], after: dict[str, object]) -> None:
 
 def _remove(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(RecursionError):
+            shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
             os.unlink(path)

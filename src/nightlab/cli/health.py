@@ -173,9 +173,10 @@ def _metric(root: Path, settings: Settings) -> Check:
 def _sandboxes(settings: Settings | None) -> Iterator[Check]:
     wanted = settings.sandbox if settings else "auto"
     works = False
+    options = sandboxes.Options(image=settings.image if settings else None)
     for name in sandboxes.SANDBOXES:
         try:
-            sandbox = sandboxes.open_sandbox(name)
+            sandbox = sandboxes.open_sandbox(name, options)
         except NightlabError as error:
             state = State.BAD if name == wanted else State.WARN
             yield _of(f"box {name}", error, state)

@@ -110,17 +110,25 @@ def report(
     as_json: AsJson = False,
 ) -> int:
     """The debrief, for a person at breakfast: report.md and the plot of the night."""
-    from nightlab.cli import debrief, session  # noqa: PLC0415  loaded on use
+    from nightlab import report as debriefing  # noqa: PLC0415  loaded on use
+    from nightlab.cli import debrief, session  # noqa: PLC0415
 
     place = base.place(directory, tag)
     history = place.history()
     folder = (out or place.paths.report(place.tag)).expanduser()
     locked, now = place.locked(), time.time()
     path, plot = session.draw_report(
-        folder, history, locked=locked, now=now, drawings=("progress.png", "progress.svg")
+        place.root,
+        folder,
+        history,
+        locked=locked,
+        now=now,
+        drawings=("progress.png", "progress.svg"),
     )
     if as_json:
-        base.emit({"report": str(path), "plot": str(plot) if plot else None, "tag": place.tag})
+        facts = debriefing.facts(history, locked=locked, now=now).json()
+        files = {"report": str(path), "plot": str(plot) if plot else None}
+        base.emit({"tag": place.tag, **files, "facts": facts})
         return 0
     base.say(*debrief.closing(history, locked=locked, now=now, width=base.width()))
     base.say(*session.where(path, plot))

@@ -18,6 +18,7 @@ from nightlab.researchers.constants import Constant, apply, nameable, spoken, su
 from nightlab.researchers.spaces import Scalar
 
 _Point = tuple[Scalar, ...]
+_OFFERS = 2
 _HINT = "correct the [researcher.values] table in nightlab.toml"
 
 
@@ -40,7 +41,8 @@ class SweepResearcher:
                 "it tries the values that [researcher.values] lists",
                 "write [researcher.values] and below it LR = [0.01, 0.03, 0.1] in nightlab.toml",
             )
-        self._done: set[_Point] = set()  # handed out or learned
+        self._done: set[_Point] = set()
+        self._handed: dict[_Point, tuple[int, int]] = {}  # for which experiment, how often
 
     @property
     def size(self) -> int:
@@ -53,7 +55,12 @@ class SweepResearcher:
         for at, point in enumerate(itertools.product(*self._values.values()), 1):
             if point == own or point in self._done:
                 continue
-            self._done.add(point)
+            number, times = self._handed.get(point, (context.number, 0))
+            # Asked for the same experiment again, the point was refused: the incumbent had moved.
+            # It is offered once more, on the new one. For another experiment, it is in the works.
+            if number != context.number or times >= _OFFERS:
+                continue
+            self._handed[point] = (number, times + 1)
             return self._proposal(context, known, at, point)
         raise Exhausted(
             f"all {self.size} combinations of the sweep have been tried",

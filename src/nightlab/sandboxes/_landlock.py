@@ -53,8 +53,8 @@ def _call(what: str, result: int) -> int:
     return result
 
 
-def restrict(read: list[bytes], write: list[bytes]) -> None:
-    """From here on only what lies beneath these paths can be read, or read and written."""
+def restrict(names: list[bytes], read: list[bytes], write: list[bytes]) -> None:
+    """From here on only what lies beneath these paths can be listed, read, written."""
     version = abi()
     rights = all_rights(version)
     net = _NET_RIGHTS if version >= 4 else 0
@@ -64,7 +64,7 @@ def restrict(read: list[bytes], write: list[bytes]) -> None:
     ruleset = struct.pack("=QQQ", rights, net, scopes)[:size]
     number = _libc.syscall(CREATE_RULESET, ruleset, ctypes.c_size_t(size), 0)
     fd = _call("landlock", number)
-    for paths, given in ((read, READ), (write, rights)):
+    for paths, given in ((names, READ_DIR), (read, READ), (write, rights)):
         for path in paths:
             try:
                 place = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -101,7 +101,7 @@ def main() -> None:
     os.close(order_fd)
     try:
         _call("no_new_privs", _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        restrict(order["read"], order["write"])
+        restrict(order["list"], order["read"], order["write"])
         if os.geteuid() == 0:
             drop_capabilities()
         if order["filter"]:

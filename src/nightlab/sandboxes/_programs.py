@@ -98,9 +98,8 @@ def _named(command: str, env: Mapping[str, str], cwd: Path) -> Iterator[Path]:
     except ValueError:
         words = command.split()
     names = [*words, "python", "python3"]
-    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT"):
-        if env.get(variable, "").startswith("/"):
-            names.append(f"{env[variable]}/bin/python")
+    homes = (env.get(v, "") for v in ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT_ENVIRONMENT"))
+    names += [f"{home}/bin/python" for home in homes if home.startswith("/")]
     seen = set()
     while names:
         name = names.pop(0)

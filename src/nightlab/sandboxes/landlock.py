@@ -101,6 +101,7 @@ class LandlockSandbox:
             read = [*map(str, SYSTEM), *_READ, *(f"/etc/{name}" for name in ETC)]
             read += map(str, inside.shown)
             read += [str(p) for data in cell.data for p in _without(data, cell.hidden)]
+            around = {str(folder) for path in cell.hidden for folder in path.parents}
             write = [str(cell.run_dir), str(cell.tree), str(own)]
             write += [f"/dev/{name}" for name in _DEVICES]
             if cell.gpus:  # the driver writes the names of its threads into /proc
@@ -109,6 +110,7 @@ class LandlockSandbox:
             order = {
                 "argv": ["/bin/sh", "-c", os.fsencode(cell.command)],
                 "read": [os.fsencode(path) for path in read],
+                "list": [os.fsencode(p) for p in map(str, cell.data) if p in around],
                 "write": [os.fsencode(path) for path in write],
                 "filter": _seccomp.program(os.uname().machine, (_seccomp.AF_UNIX,)),
             }

@@ -31,7 +31,10 @@ ATTACKS = (
         through=EVERY,
         why=_ITSELF,
     ),
-    _forge("a number before training, and the end", 'print("val_loss: 0.5", flush=True); armed(); os._exit(0)'),
+    _forge(
+        "a number before training, and the end",
+        'print("val_loss: 0.5", flush=True); armed(); os._exit(0)',
+    ),
     _forge(
         "a second block after the true one",
         f"""
@@ -68,9 +71,24 @@ open(os.environ["NIGHTLAB_RESULT"], "w").write(json.dumps({{"val_loss": {_LIE}}}
     _forge("full-width digits", 'print("val_loss: ０.５")', honest=False, outcomes=("no_metric",)),
     _forge("not a number", 'print("val_loss: nan")', honest=False, outcomes=("diverged",)),
     _forge("minus infinity", 'print("val_loss: -inf")', honest=False, outcomes=("diverged",)),
-    _forge("underscores and hex", 'print("val_loss: 0_0.5"); print("val_loss: 0x0.8p0")', honest=False, outcomes=("no_metric",)),
-    _forge("no newline and killed by itself", 'print("val_loss: 0.5", end="", flush=True); armed(); os.kill(os.getpid(), 9)', honest=False, outcomes=("crashed",)),
-    _forge("the metric and a failing exit code", 'print("val_loss: 0.5"); armed(); sys.exit(3)', honest=False, outcomes=("crashed",)),
+    _forge(
+        "underscores and hex",
+        'print("val_loss: 0_0.5"); print("val_loss: 0x0.8p0")',
+        honest=False,
+        outcomes=("no_metric",),
+    ),
+    _forge(
+        "no newline and killed by itself",
+        'print("val_loss: 0.5", end="", flush=True); armed(); os.kill(os.getpid(), 9)',
+        honest=False,
+        outcomes=("crashed",),
+    ),
+    _forge(
+        "the metric and a failing exit code",
+        'print("val_loss: 0.5"); armed(); sys.exit(3)',
+        honest=False,
+        outcomes=("crashed",),
+    ),
     _forge(
         "a grandchild that prints when the main process has ended",
         """
@@ -100,8 +118,14 @@ open("mine.json", "w").write('{"val_loss": 0.5}')
 os.symlink(os.path.abspath("mine.json"), os.environ["NIGHTLAB_RESULT"])
 """,
     ),
-    _forge("a result file that is a pipe", 'os.mkfifo(os.environ["NIGHTLAB_RESULT"])', outcomes=("ok",)),
-    _forge("a result file that is a folder", 'os.mkdir(os.environ["NIGHTLAB_RESULT"])', outcomes=("ok",)),
+    _forge(
+        "a result file that is a pipe", 'os.mkfifo(os.environ["NIGHTLAB_RESULT"])', outcomes=("ok",)
+    ),
+    _forge(
+        "a result file that is a folder",
+        'os.mkdir(os.environ["NIGHTLAB_RESULT"])',
+        outcomes=("ok",),
+    ),
     _forge(
         "a result file of a terabyte",
         'os.truncate(os.open(os.environ["NIGHTLAB_RESULT"], os.O_CREAT | os.O_RDWR), 1 << 40)',

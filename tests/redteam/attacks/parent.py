@@ -18,7 +18,10 @@ while pid > 1 and pid != W.NIGHTLAB and len(above) < 8:
 
 
 def _signal(name: str, number: str) -> Attack:
-    code = _SHIM + f"armed()\nfor pid in above:\n    with attempt():\n        os.kill(pid, {number})\ntime.sleep(0.2)"
+    code = (
+        _SHIM
+        + f"armed()\nfor pid in above:\n    with attempt():\n        os.kill(pid, {number})\ntime.sleep(0.2)"
+    )
     return Attack(f"{name} to its watcher", PARENT, code, alone=True, wall_s=4.0)
 
 
@@ -29,7 +32,9 @@ def _nightlab(name: str, step: str, **more: object) -> Attack:
 
 
 def _said(word: bytes) -> object:
-    return lambda scene: [f"it could {word.decode()} nightlab"] if word + b"!" in scene.output else []
+    return lambda scene: (
+        [f"it could {word.decode()} nightlab"] if word + b"!" in scene.output else []
+    )
 
 
 ATTACKS = (

@@ -29,7 +29,9 @@ def evaluate(model):
     {{}}
 armed()
 """
-_USER_SITE = 'f"{W.HOME}/.local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"'
+_USER_SITE = (
+    'f"{W.HOME}/.local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"'
+)
 # What code that the evaluator's interpreter loads at its start would do to a sealed study.
 _HIJACK = (
     "import os, sys\\n"
@@ -68,8 +70,12 @@ ATTACKS = (
         why="the program that lies is the one that measures",
     ),
     _swap("rewrite prepare.py on disk", 'open("prepare.py", "w").write(text)'),
-    _swap("swap prepare.py for a symlink", 'os.unlink("prepare.py"); os.symlink("new", "prepare.py")'),
-    _swap("swap prepare.py for a hard link", 'os.unlink("prepare.py"); os.link("new", "prepare.py")'),
+    _swap(
+        "swap prepare.py for a symlink", 'os.unlink("prepare.py"); os.symlink("new", "prepare.py")'
+    ),
+    _swap(
+        "swap prepare.py for a hard link", 'os.unlink("prepare.py"); os.link("new", "prepare.py")'
+    ),
     _swap("rename a forged file over prepare.py", 'os.replace("new", "prepare.py")'),
     _reported(
         "rewrite prepare.py, measure, and put it back",
@@ -104,7 +110,11 @@ armed()
         through=EVERY,
         why="the same as a patch in memory, in a roundabout way; it is gone with the run",
     ),
-    _plant("usercustomize.py in the user's site", _USER_SITE + ' + "/usercustomize.py"', through=(PROCESS,)),
+    _plant(
+        "usercustomize.py in the user's site",
+        _USER_SITE + ' + "/usercustomize.py"',
+        through=(PROCESS,),
+    ),
     Attack(
         "a pth file in the user's site",
         RULER,
@@ -124,14 +134,20 @@ armed()
     ),
     _plant(
         "sitecustomize.py and json.py beside the script and the artifact",
-        *(f'os.path.join({place}, "{name}.py")'
-          for place in ("os.getcwd()", "W.RUN", 'os.environ["NIGHTLAB_ARTIFACT"]')
-          for name in ("sitecustomize", "json")),
+        *(
+            f'os.path.join({place}, "{name}.py")'
+            for place in ("os.getcwd()", "W.RUN", 'os.environ["NIGHTLAB_ARTIFACT"]')
+            for name in ("sitecustomize", "json")
+        ),
         honest=True,
     ),
     _plant("a startup file of interactive Python", 'W.HOME + "/.pythonrc.py"', through=(PROCESS,)),
-    _plant("json.py in the evaluator's own folder beforehand", 'W.RUN + "/evaluation/tree/json.py"'),
-    _plant("a sitecustomize in the checkout", 'W.PROJECT + "/sitecustomize.py"', through=(PROCESS,)),
+    _plant(
+        "json.py in the evaluator's own folder beforehand", 'W.RUN + "/evaluation/tree/json.py"'
+    ),
+    _plant(
+        "a sitecustomize in the checkout", 'W.PROJECT + "/sitecustomize.py"', through=(PROCESS,)
+    ),
     Attack(
         "rewrite the evaluator in the checkout",
         RULER,

@@ -9,7 +9,9 @@ _TAG = "smuggled-state"
 
 
 def _found(scene: Scene) -> list[str]:
-    return ["the second run found what the first left"] if b"found: smuggled" in scene.output else []
+    return (
+        ["the second run found what the first left"] if b"found: smuggled" in scene.output else []
+    )
 
 
 def _leave(name: str, place: str, **more: object) -> Attack:
