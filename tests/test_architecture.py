@@ -51,6 +51,7 @@ LAYERS: list[list[str]] = [
         "thinker",
         "lab",
         "loop",
+        "reach",
         "project",
     ],
     ["testing", "report", "plot", "demo", "cli", "__main__"],

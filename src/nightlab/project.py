@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlab import git
+from nightlab import git, reach
 from nightlab.model import Better
 
 _USUAL = ("train.py", "main.py", "run.py", "train.sh", "run.sh")
@@ -73,6 +73,7 @@ class Found:
     better: Better | None
     budget: str
     data: tuple[str, ...]
+    outside: tuple[str, ...]
     seeds: tuple[Seed, ...]
     committed: bool
     reads_budget: bool
@@ -114,6 +115,7 @@ def recognise(
         better=direction(chosen) if chosen else None,
         budget=_budget(sources),
         data=data,
+        outside=reach.outside(sources.values(), Path.home()),
         seeds=tuple(_seeds(sources)),
         committed=all(path in tracked for path in scope),
         reads_budget=any("TIME_BUDGET" in text for text in sources.values()),

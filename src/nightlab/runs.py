@@ -312,6 +312,10 @@ def remove_tree(folder: Path) -> None:
         except OSError:
             return
 
+    if folder.is_symlink() or not folder.is_dir():  # rmtree would open a pipe, and wait
+        with suppress(OSError):
+            folder.unlink()
+        return
     try:
         shutil.rmtree(folder, onerror=unlock)
     except RecursionError:  # folders a thousand deep

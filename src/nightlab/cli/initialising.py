@@ -55,6 +55,8 @@ class Done:
         ]
         if chosen.data:
             lines.append(f"data       {', '.join(chosen.data)} (not in git: linked into each run)")
+        if chosen.outside:
+            lines.append(f"reads      {', '.join(chosen.outside)} (shown in the box, read-only)")
         lines += [f"note       {text}" for text in notes(found, chosen)]
         lines += [f"wrote      {path.name}" for path in self.written]
         missing = [p for p in chosen.edit if not found.committed and (self.root / p).exists()]
@@ -77,6 +79,7 @@ class Done:
             "edit": list(chosen.edit),
             "budget": chosen.budget,
             "data": list(chosen.data),
+            "read": list(chosen.outside),
             "researcher": chosen.researcher,
             "notes": notes(self.found, chosen),
             "next": "nightlab run",
@@ -174,6 +177,7 @@ def _choose(root: Path, wanted: Wanted, found: Found, *, ask: bool) -> Chosen:
         budget=wanted.budget or found.budget,
         researcher=wanted.researcher or "optuna",
         data=found.data,
+        outside=found.outside,
     )
 
 

@@ -42,6 +42,7 @@ class Chosen:
     budget: str
     researcher: str
     data: tuple[str, ...]
+    outside: tuple[str, ...]
 
 
 def config_text(chosen: Chosen, *, guard: bool) -> str:
@@ -56,6 +57,11 @@ def config_text(chosen: Chosen, *, guard: bool) -> str:
         if guard
         else ""
     )
+    sandbox = (
+        f"\n[sandbox]\nread    = {_list(chosen.outside)}  # the box shows nothing else of yours\n"
+        if chosen.outside
+        else ""
+    )
     return (
         "[study]\n"
         f"command = {_string(chosen.command)}  # run in a fresh copy of the incumbent's commit\n"
@@ -68,6 +74,7 @@ def config_text(chosen: Chosen, *, guard: bool) -> str:
         f"{example}"
         "\n[researcher]\n"
         f"use     = {_string(chosen.researcher)}\n"
+        f"{sandbox}"
     )
 
 
