@@ -128,6 +128,24 @@ def test_home_is_empty_and_gone_afterwards(box: Sandbox, cell: Cell) -> None:
 
 
 @needs_bubblewrap
+def test_beside_what_is_shown_of_a_cache_a_program_may_keep_its_own(
+    box: Sandbox, cell: Cell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`uv run` with ~/.cache/autoresearch shown: it makes ~/.cache/uv."""
+    home = tmp_path / "home"
+    shown = home / ".cache" / "shown"
+    shown.mkdir(parents=True)
+    (shown / "x").write_text("data\n")
+    monkeypatch.setenv("HOME", str(home))
+    command = 'cat "$HOME/.cache/shown/x" && mkdir "$HOME/.cache/own" && touch "$HOME/.cache/own/y"'
+    done = run(box, replace(cell, command=f"{command}; echo 1 > $HOME/.cache/shown/x", data=(shown,)))
+    assert done.text.startswith("data\n")
+    assert "own" not in done.text
+    assert not (home / ".cache" / "own").exists()
+    assert (shown / "x").read_text() == "data\n"
+
+
+@needs_bubblewrap
 def test_nothing_of_the_system_that_could_hold_a_secret_is_visible(
     box: Sandbox, cell: Cell
 ) -> None:

@@ -120,7 +120,7 @@ class BubblewrapSandbox:
             argv += _system(keep, uid, env["HOME"])
             argv += _spaces(cell, env["HOME"])
             argv += _devices(cell)
-            argv += _places(cell, shown)
+            argv += _places(cell, shown, Path(env["HOME"]))
             argv += ["--chdir", str(cell.cwd), "--json-status-fd", str(status.fd)]
             families = _seccomp.LOCAL_FAMILIES
             code = _seccomp.program(os.uname().machine, families)
@@ -250,7 +250,7 @@ def _devices(cell: Cell) -> Iterator[str]:
         yield from ("--ro-bind-try", place, place)
 
 
-def _places(cell: Cell, shown: tuple[Path, ...]) -> Iterator[str]:
+def _places(cell: Cell, shown: tuple[Path, ...], home: Path) -> Iterator[str]:
     """Everything of this run, outer folders first, and on top what it may not change."""
     mounts: dict[Path, str] = {}
     for place in (*shown, *cell.data):
@@ -268,7 +268,9 @@ def _places(cell: Cell, shown: tuple[Path, ...]) -> Iterator[str]:
             for parent in reversed(place.parents[:-1]):
                 if parent not in made:
                     made.add(parent)
-                    yield from ("--perms", "0755", "--dir", str(parent))
+                    # Beside what is shown of ~/.cache, a program may want its own ~/.cache/x.
+                    perms = "1777" if parent.is_relative_to(home) else "0755"
+                    yield from ("--perms", perms, "--dir", str(parent))
         yield from (mounts[place], str(place), str(place))
     for path in sealed(cell.tree, cell.writable):
         yield from ("--ro-bind", str(path), str(path))
