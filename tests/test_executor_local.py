@@ -114,3 +114,28 @@ def test_the_device_of_the_slot_reaches_the_sandbox_and_the_run(tmp_path: Path) 
     job.poll(30)
     assert job.tail() == ["GPU-abc"]
     assert sandbox.cells[0].gpus == (3,)
+
+
+def test_a_gpu_is_free_again_before_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is at hand: NVML's answer is played, the executor and its waiting are real."""
+    held = iter([1 << 30, 9 << 30, 9 << 30, 1 << 30, 9 << 30])
+    last = [0]
+
+    def used(_index: int) -> int:
+        last[0] = next(held, last[0])
+        return last[0]
+
+    monkeypatch.setattr("nightlab.devices.gpu_memory_used_bytes", used)
+    monkeypatch.setattr("nightlab.executors.local._FREE_WITHIN_S", 0.6)
+    monkeypatch.setattr("nightlab.executors.local._LOOK_S", 0.05)
+    slot = Slot("gpu0", gpus=(0,))
+    executor = LocalExecutor((slot,))
+    cell = Cell("true", tmp_path, tmp_path, tmp_path)
+    order = Order(cell, ProcessSandbox(), slot, wall_s=10, log=tmp_path / "log")
+    finished = executor.start(order).poll(20)  # after two looks the memory came back
+    assert finished is not None
+    assert finished.exit_code == 0
+    with pytest.raises(ExecutorError, match="GPU 0 is not free: 9216 MiB in use, 1024 MiB before"):
+        executor.start(order)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from nightlab import process
-from nightlab.devices import Slot, slots
+from nightlab import devices, process
+from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, SandboxError
 from nightlab.executors import Job, Order
 from nightlab.process import Child, Finished
@@ -15,6 +16,9 @@ from nightlab.sandboxes import Launch, Sandbox
 
 # After the grace, killing takes milliseconds, or 5 s when a driver holds a process.
 _CLOSE_S = 10.0
+_FREE_WITHIN_S = 15.0
+_FREE_SLACK_BYTES = 512 << 20  # a desktop's own use comes and goes
+_LOOK_S = 0.25
 
 
 class LocalJob:
@@ -66,8 +70,11 @@ class LocalExecutor:
     name = "local"
 
     def __init__(self, places: Sequence[Slot] | None = None) -> None:
-        self.slots: Sequence[Slot] = tuple(slots() if places is None else places)
+        self.slots: Sequence[Slot] = tuple(devices.slots() if places is None else places)
         self._jobs: dict[str, LocalJob] = {}
+        # What other programs hold on each GPU before any run of ours.
+        gpus = dict.fromkeys(gpu for slot in self.slots for gpu in slot.gpus)
+        self._idle_bytes = {gpu: devices.gpu_memory_used_bytes(gpu) for gpu in gpus}
 
     def start(self, order: Order) -> Job:
         """Start the order. The slot's environment (its device) goes over the cell's own."""
@@ -77,6 +84,7 @@ class LocalExecutor:
             raise ExecutorError(
                 f"the slot {order.slot.name} is taken", "two runs on it would measure each other"
             )
+        self._wait_until_free(order.slot)
         cell = replace(order.cell, env=order.cell.env | order.slot.env, gpus=order.slot.gpus)
         launch = order.sandbox.launch(cell)
         try:
@@ -99,6 +107,27 @@ class LocalExecutor:
         job = LocalJob(child, order.sandbox, launch)
         self._jobs[order.slot.name] = job
         return job
+
+    def _wait_until_free(self, slot: Slot) -> None:
+        """A driver gives memory back a while after a process has died. Raises ExecutorError.
+
+        A run beside what a dead one left would measure less memory, or run out of it.
+        """
+        until = time.monotonic() + _FREE_WITHIN_S
+        for gpu in slot.gpus:
+            idle = self._idle_bytes[gpu]
+            while idle is not None:
+                used = devices.gpu_memory_used_bytes(gpu)
+                if used is None or used <= idle + _FREE_SLACK_BYTES:
+                    self._idle_bytes[gpu] = idle if used is None else min(idle, used)
+                    break
+                if time.monotonic() >= until:
+                    raise ExecutorError(
+                        f"GPU {gpu} is not free: {used >> 20} MiB in use, {idle >> 20} MiB before",
+                        "a process that died in its driver, or another program, holds it",
+                        "nvidia-smi",
+                    )
+                time.sleep(_LOOK_S)
 
     def _is_busy(self, slot: Slot) -> bool:
         job = self._jobs.get(slot.name)
