@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint bench bench-judge clean
+.PHONY: help setup demo test lint bench bench-judge bench-sandbox clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -36,6 +36,9 @@ bench: $(STAMP)  ## overhead per experiment beside a bare shell loop
 
 bench-judge: $(STAMP)  ## every decision rule in every world
 	$(BIN)/python -m bench.judge $(BENCH)
+
+bench-sandbox: $(STAMP)  ## what each sandbox costs beside a bare process
+	$(BIN)/python -m bench.sandbox $(BENCH)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis nightlab-demo
