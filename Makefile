@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test lint bench bench-judge bench-sandbox clean
+.PHONY: help setup demo test test-all lint bench bench-judge bench-sandbox clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -25,6 +25,9 @@ demo: $(STAMP)  ## the main job, for real, in about three minutes
 
 test: $(STAMP) lint  ## types, style, and the whole test suite
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST)
+
+test-all: $(STAMP) lint  ## the same, heavy suites included
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "slow or not slow" $(PYTEST)
 
 lint: $(STAMP)
 	$(BIN)/ruff check --quiet .

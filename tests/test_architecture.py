@@ -31,10 +31,10 @@ LAYERS: list[list[str]] = [
     [
         "config",
         "journal",
-        "inbox",
         "_shim",
         "_sweep",
         "_capture",
+        "inbox",
         "process",
         "git",
         "devices",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from nightlab import inbox
 from nightlab.budget import Bounds
@@ -17,8 +20,10 @@ from nightlab.executors.local import LocalExecutor
 from nightlab.history import fold
 from nightlab.journal import read
 from nightlab.lab import open_study
-from nightlab.loop import Loop
-from nightlab.model import Outcome, Proposal, Purpose, Verdict
+from nightlab.loop import Ending, Loop
+from nightlab.model import Change, Experiment, Outcome, Proposal, Purpose, Verdict
+from nightlab.researchers import Context, open_researcher
+from nightlab.researchers import Settings as ResearcherSettings
 from tests.support import CONFIG, TRAIN, Steps, drive, git, lr, make_project
 from tests.test_git import snapshot
 
@@ -352,3 +357,158 @@ def _context(engine: object) -> object:
     from nightlab import views
 
     return views.context(engine.history, engine.files_in_scope())  # type: ignore[attr-defined]
+
+
+# -- found in review, each once a way to end or bend a night
+
+
+def test_a_note_that_is_not_unicode_and_a_forged_message_do_no_harm(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    opened = open_study(root)
+    folder = opened.engine.paths.inbox(opened.engine.study.tag)
+    inbox.send(folder, "note", text="caf\udce9 \x1b[31m red")
+    (folder / "000-bad.json").write_text('{"kind": 5, "text": 6, "now": 7, "author": []}')
+    with opened.engine.journal:
+        Loop(opened.engine, Steps([lr(0.03)]), Bounds(max_experiments=2)).run()
+    history = fold(read(opened.engine.journal.path))
+    assert all("\x1b" not in n.text for n in history.notes)
+    assert inbox.waiting(folder) == []
+
+
+def test_a_researcher_that_breaks_in_learn_or_propose_does_not_freeze_the_night(
+    tmp_path: Path,
+) -> None:
+    calls: list[int] = []
+
+    class Broken(Steps):
+        def learn(self, experiment: Experiment) -> None:
+            raise ZeroDivisionError("in learn")
+
+        def propose(self, context: Context) -> Proposal:
+            calls.append(1)
+            if len(calls) == 1:
+                raise SystemExit("quit")
+            if len(calls) == 2:
+                return None  # type: ignore[return-value]
+            return super().propose(context)
+
+    root = make_project(tmp_path / "p")
+    ending, opened = drive(root, Broken([lr(0.03), lr(0.3)]), 3)
+    assert ending.reason == "bound"
+    warnings = " ".join(w.text for w in opened.engine.history.warnings)
+    assert "SystemExit" in warnings
+    assert "in learn" in warnings
+
+
+def test_a_person_s_mistake_is_told_at_the_first_question(tmp_path: Path) -> None:
+    sweep = open_researcher(ResearcherSettings(use="sweep", values={"LRR": (0.1,)}))
+    with pytest.raises(ConfigError, match="LRR"):
+        drive(make_project(tmp_path / "p"), sweep, 3)
+
+
+def test_a_huge_metric_has_diverged_and_later_ones_are_judged(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    huge = ('print(f"val_loss: {loss:.6f}")', "print('val_loss: -1e308')")
+    _, opened = drive(root, Steps([huge, lr(0.03)]), 3)
+    history = opened.engine.history
+    assert history.experiments[2].runs[0].outcome is Outcome.DIVERGED
+    assert history.experiments[3].verdict is Verdict.KEEP
+
+
+def test_neighbouring_constants_of_two_keeps_both_end_up_on_the_branch(tmp_path: Path) -> None:
+    """As text they conflict; as constants they do not."""
+    train = TRAIN.replace("rng = ", "import time\ntime.sleep(0.3)\nrng = ")
+    root = make_project(tmp_path / "p", train=train)
+
+    class Constants(Steps):
+        def propose(self, context: Context) -> Proposal:
+            proposal = super().propose(context)
+            name, new = (("LR", 0.03), ("DEPTH", 4))[(self.asked - 1) % 2]
+            return replace(proposal, changes=(Change(name=name, old=None, new=new),))
+
+    steps = Constants([lr(0.03), ("DEPTH = 2", "DEPTH = 4")])
+    executor = LocalExecutor((Slot("cpu0"), Slot("cpu1")))
+    _, opened = drive(root, steps, 3, executor=executor)
+    final = opened.engine.files_in_scope()["train.py"]
+    assert "LR = 0.03" in final
+    assert "DEPTH = 4" in final
+
+
+def test_an_experiment_that_cannot_be_run_is_given_up_when_the_machine_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightlab.budget.pause_s", lambda _n: 0.05)
+
+    class Picky(LocalExecutor):
+        def start(self, order: Order) -> object:  # type: ignore[override]
+            if "LR = 0.3" in (order.cell.cwd / "train.py").read_text():
+                raise ExecutorError("no room", "for this one")
+            return super().start(order)
+
+    root = make_project(tmp_path / "p")
+    executor = Picky((Slot("cpu0"),))
+    _, opened = drive(root, Steps([lr(0.3), lr(0.05)]), 3, executor=executor)
+    history = opened.engine.history
+    assert history.experiments[2].verdict is Verdict.INCONCLUSIVE
+    assert history.experiments[2].decision.rule == "lost"  # type: ignore[union-attr]
+    assert history.experiments[3].verdict is Verdict.KEEP
+
+
+def test_a_stop_now_reaches_a_run_that_starts_meanwhile(tmp_path: Path) -> None:
+    slow = TRAIN.replace("import os", "import os, time\ntime.sleep(20)")
+    opened = open_study(make_project(tmp_path / "p", train=slow))
+
+    def watch(loop: Loop) -> None:
+        if loop.stopping is None:  # before the first run was begun, as a signal could come
+            loop.stop(Ending("interrupted", "SIGTERM"), now=True)
+
+    began = time.monotonic()
+    with opened.engine.journal:
+        loop = Loop(opened.engine, Steps([lr(0.03)]), Bounds(), watch)
+        assert loop.run().reason == "interrupted"
+    assert time.monotonic() - began < 8
+
+
+def test_a_branch_called_autoresearch_is_told_before_anything_runs(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    git(root, "branch", "autoresearch")
+    with pytest.raises(ConfigError, match="branch called autoresearch"):
+        open_study(root)
+
+
+def test_a_repository_with_sha256_works(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    shutil.rmtree(root / ".git")
+    git(root, "init", "-q", "-b", "main", "--object-format=sha256")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "start")
+    _, opened = drive(root, Steps([lr(0.03)]), 2)
+    assert opened.engine.history.experiments[2].verdict is Verdict.KEEP
+
+
+def test_the_person_s_own_results_link_stays(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    (root / "mine.tsv").write_text("mine")
+    (root / "results.tsv").symlink_to("mine.tsv")
+    drive(root, Steps([lr(0.03)]), 1)
+    assert (root / "results.tsv").read_text() == "mine"
+
+
+def test_a_link_in_scope_is_not_followed_or_retargeted(tmp_path: Path) -> None:
+    toml = CONFIG.replace('["train.py"]', '["train.py", "lib"]')
+    root = make_project(tmp_path / "p", toml=toml)
+    (root / "lib").mkdir()
+    (root / "lib" / "a.py").write_text("x = 1\n")
+    (root / "lib" / "link.py").symlink_to("../prepare.py")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "link")
+    opened = open_study(root)
+    with opened.engine.journal:
+        assert set(opened.engine.files_in_scope()) == {"train.py", "lib/a.py"}
+        opened.engine.begin_baseline()
+        proposal = Proposal(description="x", files={"lib/link.py": "/etc/passwd"})
+        number = opened.engine.begin(
+            proposal, opened.engine.files_in_scope(), opened.engine.history.tip
+        )
+    tree = git(root, "ls-tree", "-r", opened.engine.history.experiments[number].commit)
+    assert "120000" not in tree

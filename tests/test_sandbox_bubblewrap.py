@@ -138,7 +138,9 @@ def test_beside_what_is_shown_of_a_cache_a_program_may_keep_its_own(
     (shown / "x").write_text("data\n")
     monkeypatch.setenv("HOME", str(home))
     command = 'cat "$HOME/.cache/shown/x" && mkdir "$HOME/.cache/own" && touch "$HOME/.cache/own/y"'
-    done = run(box, replace(cell, command=f"{command}; echo 1 > $HOME/.cache/shown/x", data=(shown,)))
+    done = run(
+        box, replace(cell, command=f"{command}; echo 1 > $HOME/.cache/shown/x", data=(shown,))
+    )
     assert done.text.startswith("data\n")
     assert "Permission denied" not in done.text
     assert not (home / ".cache" / "own").exists()

@@ -12,7 +12,8 @@ from nightlab.integrity import signs
 from nightlab.journal import read
 from nightlab.judge import Noise
 from nightlab.lab import open_study
-from nightlab.model import Better, Objective, Outcome, Purpose, Run, Verdict
+from nightlab.model import Better, Objective, Outcome, Proposal, Purpose, Run, Verdict
+from nightlab.researchers import Context
 from nightlab.runs import ArtifactError, copy_artifact
 from nightlab.seal import Protected, Seal, digests
 from tests.support import CONFIG, TRAIN, Steps, drive, git, lr, make_project
@@ -73,7 +74,7 @@ def test_a_sealed_study_believes_the_evaluator_alone(tmp_path: Path) -> None:
     ("edit", "outcome", "says"),
     [
         (("pathlib.Path(os.environ", "0 and pathlib.Path(os.environ"), "no_metric", "FileNotFound"),
-        (("json.dumps(model)", "'not json'"), "no_metric", "could not score it"),
+        (("json.dumps(model)", "'not json'"), "no_metric", "could not evaluate it"),
         (("import json,", "raise SystemExit(3)\nimport json,"), "crashed", ""),
     ],
     ids=["no artifact", "bad artifact", "crash"],
@@ -92,6 +93,54 @@ def test_hidden_needs_an_evaluator(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", toml=CONFIG + 'hidden = ["x"]\n')
     with pytest.raises(ConfigError, match="evaluate is not"):
         open_study(root)
+
+
+def test_a_file_that_a_candidate_adds_is_not_beside_the_evaluator(tmp_path: Path) -> None:
+    """edit = ["*.py"] would let it add json.py, which `import json` in evaluate.py would find."""
+    root = sealed_project(tmp_path / "p")
+    toml = (root / "nightlab.toml").read_text().replace('["train.py"]', '["[t]*.py", "j*.py"]')
+    (root / "nightlab.toml").write_text(
+        toml.replace('["[t]*.py", "j*.py"]', '["train.py", "j*.py"]')
+    )
+
+    class Adds(Steps):
+        def propose(self, context: Context) -> Proposal:
+            files = {
+                "json.py": "raise SystemExit('shadowed')\n",
+                "train.py": context.files["train.py"],
+            }
+            return Proposal(description="shadow json", files={**files, "jolt.py": "x = 1\n"})
+
+    (root / "jig.py").write_text("x = 1\n")
+    git(root, "add", "jig.py")
+    git(root, "commit", "-qm", "jig")
+    _, opened = drive(root, Adds([]), 2)
+    run = opened.engine.history.experiments[2].runs[0]
+    assert "shadowed" not in run.detail or run.outcome is Outcome.CRASHED  # in training at most
+    assert run.evaluate_s is None
+
+
+def test_a_run_that_changes_protected_data_does_not_count(tmp_path: Path) -> None:
+    toml = CONFIG.replace('budget = "10s"', 'budget = "10s"\nprotect = ["val.bin"]')
+    root = make_project(tmp_path / "p", toml=toml, more=PROCESS)
+    (root / "val.bin").write_text("1234")
+    attack = ("rng =", "open('val.bin', 'w').write('easy')\nLR = 0.03\nrng =")
+    with pytest.raises(SealError):
+        drive(root, Steps([attack, lr(0.05)]), 3)
+    history = fold(read(next((root / ".nightlab").glob("*/journal.jsonl"))))
+    last = history.experiments[2]
+    assert last.runs[0].outcome is Outcome.NO_METRIC
+    assert "val.bin, which is sealed" in last.runs[0].detail
+
+
+def test_a_protected_link_protects_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "v").write_text("v")
+    (tmp_path / "data").symlink_to("real")
+    protected = Protected(tmp_path, digests(tmp_path, ["data"]))
+    assert protected.broken() == []
+    (tmp_path / "real" / "v").write_text("w")
+    assert protected.broken() == ["data/v"]
 
 
 def test_an_artifact_is_copied_without_links_and_within_bounds(

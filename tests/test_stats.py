@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 
 from nightlab import stats
+from nightlab.stats import Pool
 
 FLOATS = st.floats(-1e6, 1e6)
 
@@ -252,3 +253,36 @@ def test_e_bh_certifies_the_largest_set_that_it_may():
     assert stats.e_bh([20.0, 1.0]) == []
     assert stats.e_bh([1.0, 40.0]) == [1]
     assert stats.e_bh([20.0, 20.0, 20.0]) == [0, 1, 2]
+
+
+def test_one_wild_candidate_does_not_blind_the_judge_to_what_follows():
+    pool = Pool()
+    for seed, value in enumerate((1.00, 1.01, 0.99, 1.005), 1):
+        pool.add("baseline", value, "baseline", seed)
+    before, df = pool.overall
+    pool.add("wild", 0.97, "wild", 1)
+    pool.add("wild", 7.0, "wild", 2)
+    assert pool.overall[0] > 50 * before
+    pool.close("wild")
+    assert pool.overall == (pytest.approx(before), df)
+    assert pool.sigma == pytest.approx(before)
+
+
+def test_a_candidate_as_noisy_as_the_rest_stays_counted():
+    pool = Pool()
+    for seed, value in enumerate((1.00, 1.01, 0.99, 1.005), 1):
+        pool.add("baseline", value, "baseline", seed)
+    pool.add("usual", 0.97, "usual", 1)
+    pool.add("usual", 0.99, "usual", 2)
+    pool.close("usual")
+    assert pool.overall[1] == 4
+
+
+def test_rebased_code_is_a_group_of_its_own():
+    pool = Pool()
+    for value in (1.0, 1.01):
+        pool.add(7, value, 7)
+    pool.restart(7)
+    for value in (0.5, 0.51):
+        pool.add(7, value, 7)
+    assert pool.overall == (pytest.approx(0.01 / 2**0.5), 2)

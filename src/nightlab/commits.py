@@ -6,17 +6,34 @@ again after a crash gives the same commit.
 
 from __future__ import annotations
 
-from nightlab import messages, scope
+from nightlab import messages, process, scope
+from nightlab.errors import NightlabError
 from nightlab.git import Repo
 from nightlab.history import History
-from nightlab.model import Experiment, Study, Verdict
-
-_NO_REF = "0" * 40
+from nightlab.model import Claim, Experiment, Proposal, Study, Verdict
 
 
 def ref(tag: str, number: int) -> str:
     """Where an experiment's commit stays reachable, kept or not."""
     return f"refs/nightlab/{tag}/{number}"
+
+
+def one_line(text: str) -> str:
+    """A stranger's words as one clean line of at most 300 characters."""
+    return " ".join(process.clean(text).split())[:300]
+
+
+def claim_of(proposal: Proposal, added: int, removed: int) -> Claim:
+    """What of a proposal the journal keeps, cleaned."""
+    return Claim(
+        description=one_line(proposal.description) or "(no description)",
+        hypothesis=process.clean(proposal.hypothesis)[:2000],
+        category=one_line(proposal.category),
+        researcher=one_line(proposal.researcher),
+        changes=proposal.changes,
+        lines_added=added,
+        lines_removed=removed,
+    )
 
 
 def files_in_scope(repo: Repo, study: Study, commit: str) -> dict[str, str]:
@@ -43,6 +60,28 @@ def of_verdict(
     return _pin(repo, study, experiment, tree, messages.verdict(study, experiment, verdict))
 
 
+def carry_over(
+    repo: Repo, study: Study, claim: Claim, base: str, ours: str, theirs: str
+) -> str | None:
+    """The tree of ``theirs`` with what changed from ``base`` to ``ours``; None for a conflict.
+
+    Constants that stand on neighbouring lines conflict as text and do not as constants: where
+    the claim names its constants, they are set again.
+    """
+    tree = repo.merge(base, ours, theirs)
+    if tree is None and claim.changes:
+        from nightlab.researchers import constants  # noqa: PLC0415  libcst is heavy
+
+        values = {c.name: c.new for c in claim.changes if c.new is not None}
+        try:
+            files = constants.apply(files_in_scope(repo, study, theirs), values)
+        except NightlabError:  # one of them is gone
+            return None
+        prefix = f"{study.prefix}/" if study.prefix else ""
+        tree = repo.write_tree(theirs, {prefix + path: text for path, text in files.items()})
+    return None if tree == repo.tree_of(theirs) else tree
+
+
 def _pin(repo: Repo, study: Study, experiment: Experiment, tree: str, message: str) -> str:
     commit = experiment.parent
     if experiment.number > 1:
@@ -63,12 +102,7 @@ def advance_branch(repo: Repo, history: History) -> str | None:
         return None
     if name in repo.checked_out_branches():
         return f"{history.study.branch} stays where it is: it is checked out"
-    if at is not None and not _is_ours(history, at):
+    if at is not None and at != history.base_commit and at not in history.kept:
         return f"{history.study.branch} stays where it is: it was moved by hand to {at[:7]}"
-    repo.update_refs([(name, tip, at or _NO_REF)])
+    repo.update_refs([(name, tip, at or "0" * len(tip))])
     return None
-
-
-def _is_ours(history: History, commit: str) -> bool:
-    known = (e.commit for e in history.experiments.values())
-    return commit == history.base_commit or commit in known

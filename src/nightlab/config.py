@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import time
@@ -50,6 +51,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
 _REQUIRED = (("study", "command"), ("study", "edit"), ("objective", "metric"))
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_S = 3650 * 86400.0
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -135,8 +137,8 @@ class Paths:
         return self.study(tag) / "report"
 
     def tags(self) -> list[str]:
-        """Studies that exist here, oldest journal first."""
-        found = self.state.glob("*/journal.jsonl")
+        """Studies that exist here, oldest journal first; those set aside (``tag~1``) are not."""
+        found = (p for p in self.state.glob("*/journal.jsonl") if _TAG.fullmatch(p.parent.name))
         return [p.parent.name for p in sorted(found, key=lambda p: p.stat().st_ctime)]
 
     def make_state(self) -> None:
@@ -317,7 +319,7 @@ def _env_name(where: str, value: object) -> str:
 
 
 def _at_least_one(where: str, value: float) -> float:
-    if value < 1.0:
+    if not 1.0 <= value < math.inf:
         raise _bad(where, value, "a number from 1: how many budgets until a run is killed")
     return float(value)
 
@@ -334,7 +336,7 @@ def duration_s(where: str, value: str | float) -> float:
     if not parts or _DURATION.sub("", text).strip():
         raise _bad(where, value, 'a duration like "5m", "90s", "1h30m"')
     seconds = sum(float(number) * _UNITS_S[unit or "s"] for number, unit in parts)
-    if seconds <= 0:
+    if not 0 < seconds < _LONGEST_S:
         raise _bad(where, value, "longer than nothing")
     return seconds
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from nightlab import commits, integrity, ledger, process, runs, scope
-from nightlab.attempt import Attempt
+from nightlab.attempt import Attempt, tampered
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, GitError, SandboxError, ScopeError, SealError
@@ -133,36 +133,26 @@ class Engine:
         number = self.history.next_number()
         try:
             changed = scope.check(proposal.files, files, self.study.edit)
-            tree = self._tree(base, parent, changed)
+            claim = commits.claim_of(proposal, *scope.count_lines(files, changed))
+            tree = self._tree(base, parent, changed, claim)
         except ScopeError as refusal:
-            reason = f"{refusal.what}: {refusal.why}"
             self.record(
                 Refused(
-                    description=_one_line(proposal.description),
-                    reason=reason,
+                    description=commits.one_line(proposal.description),
+                    reason=commits.one_line(f"{refusal.what}: {refusal.why}"),
                     researcher=proposal.researcher,
                 )
             )
             raise
-        added, removed = scope.count_lines(files, changed)
-        claim = Claim(
-            description=_one_line(proposal.description) or "(no description)",
-            hypothesis=process.clean(proposal.hypothesis)[:2000],
-            category=_one_line(proposal.category),
-            researcher=proposal.researcher,
-            changes=proposal.changes,
-            lines_added=added,
-            lines_removed=removed,
-        )
         self.record(Proposed(number=number, parent=parent, tree=tree, claim=claim))
         self._commit(number)
         return number
 
-    def _tree(self, base: str, parent: str, changed: Mapping[str, str | None]) -> str:
+    def _tree(self, base: str, parent: str, changed: Mapping[str, str | None], claim: Claim) -> str:
         files = {self._prefix + path: text for path, text in changed.items()}
         tree: str | None = self.repo.write_tree(base, files)
         if tree is not None and base != parent:
-            tree = self.repo.merge(base, tree, parent)
+            tree = commits.carry_over(self.repo, self.study, claim, base, tree, parent)
         if tree is None:
             raise ScopeError(
                 "the proposal changes lines that the incumbent has changed meanwhile",
@@ -192,10 +182,9 @@ class Engine:
         Raises SealError when a protected file is not what it was.
         """
         self._check_protected()
-        if want.arm is Arm.INCUMBENT and self.history.incumbent is not None:
-            subject = self.history.incumbent
-        else:
-            subject = self.history.experiments[number]
+        subject = self.history.experiments[number]
+        if want.arm is Arm.INCUMBENT:
+            subject = self._opponent(subject) or subject
         run_id = self.history.last_run_id + 1
         started = RunStarted(
             run=run_id,
@@ -209,9 +198,8 @@ class Engine:
         )
         self.record(started)
         began_at = self.now()
-        scope_now = tuple(self._prefix + path for path in self.files_in_scope())
         try:
-            return Attempt(self.rig, started, slot, began_at, scope_now)
+            return Attempt(self.rig, started, slot, began_at)
         except _INFRASTRUCTURE as error:
             self._lost(started, began_at, f"{error}")
             return None
@@ -250,10 +238,12 @@ class Engine:
                 run = attempt.finish(finished)
                 if run is None:
                     return None
+                if broken := self._protected.broken():
+                    run = tampered(run, broken)
         except _INFRASTRUCTURE as error:
             lost = f"{error}"
         if run is None:
-            run = runs.lost(started, attempt.began_at, _one_line(lost))
+            run = runs.lost(started, attempt.began_at, commits.one_line(lost))
         self.record(RunFinished(run=run))
         if finished is not None and finished.survivors:
             pids = ", ".join(map(str, finished.survivors))
@@ -262,9 +252,11 @@ class Engine:
         return run
 
     def _lost(self, started: RunStarted, began_at: float, why: str) -> Run:
-        run = runs.lost(started, began_at, _one_line(why))
+        run = runs.lost(started, began_at, commits.one_line(why))
         self.record(RunFinished(run=run))
-        runs.remove_tree(self.paths.run(self.study.tag, started.run) / "tree")
+        folder = self.paths.run(self.study.tag, started.run)
+        runs.clean_up(folder / runs.EVALUATION)
+        runs.clean_up(folder)
         return run
 
     # -- judge and settle
@@ -273,7 +265,7 @@ class Engine:
         """All that the judge may look at for one experiment."""
         history = self.history
         subject = history.experiments[number]
-        incumbent = history.incumbent
+        incumbent = self._opponent(subject)
         baseline = history.baseline
         return Case(
             number=number,
@@ -287,6 +279,13 @@ class Engine:
             lines_removed=subject.claim.lines_removed,
             since_refresh=history.since_refresh,
         )
+
+    def _opponent(self, subject: Experiment) -> Experiment | None:
+        """Whom a candidate is held against: the incumbent it stands on, though that has moved."""
+        number = self.history.kept.get(subject.parent, self.history.incumbent_number)
+        if subject.verdict is not None or number is None:
+            return self.history.incumbent
+        return self.history.experiments[number]
 
     def decide(self, number: int) -> Decision:
         """Ask the judge, and whether a keep looks measured. Changes nothing."""
@@ -337,7 +336,8 @@ class Engine:
     def _rebase(self, subject: Experiment) -> bool:
         """Put the same change on the incumbent of now; False when the two touch the same lines."""
         parent = self.history.tip
-        tree = self.repo.merge(subject.parent, subject.commit, parent)
+        old, new = subject.parent, subject.commit
+        tree = commits.carry_over(self.repo, self.study, subject.claim, old, new, parent)
         if tree is None:
             return False
         moved = msgspec.structs.replace(subject, parent=parent)
@@ -377,10 +377,6 @@ def _at(event: Event, at: float) -> Event:
 
 def _counting(experiment: Experiment) -> tuple[Run, ...]:
     return tuple(run for run in experiment.runs if run.outcome.counts)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(process.clean(text).split())[:300]
 
 
 def _outcome_of(experiment: Experiment) -> str:

@@ -14,9 +14,10 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nightlab import process
-from nightlab.errors import GitError
+from nightlab.errors import GitError, NightlabError
 
 _IDENTITY = ("nightlab", "nightlab@localhost")
 _REF_ATTEMPTS = 5
@@ -35,7 +36,7 @@ def discover(folder: Path) -> Repo:
             "git init && git add -A && git commit -m 'start'",
         )
     # One answer a line, except where a path holds a newline itself.
-    lines = done.stdout.decode("utf-8", "surrogateescape").rstrip("\n").split("\n")
+    lines = done.stdout.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
     if len(lines) != 4:
         return _discover_one_by_one(folder)
     top, common, git_dir, prefix = lines
@@ -68,6 +69,16 @@ def create(folder: Path) -> Repo:
             said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
             raise GitError(f"git could not make a repository in {folder}", said, "git --version")
     return discover(folder)
+
+
+def _call(argv: Sequence[str], **options: Any) -> process.Completed:
+    """``process.call``, whose failures are git's: the machine's, not a proposal's."""
+    try:
+        return process.call(argv, **options)
+    except GitError:
+        raise
+    except NightlabError as error:
+        raise GitError(error.what, error.why, "git --version") from error
 
 
 def _environment() -> dict[str, str]:
@@ -103,7 +114,9 @@ class Repo:
         self.prefix = prefix
         self._base_env = _environment()
         # A gc that detaches itself would outlive its call.
-        settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0")
+        settings = ["core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0"]
+        # What the fsynced journal speaks of must be there after a power cut, too.
+        settings += ["core.fsync=committed", "core.fsyncObjectFiles=true"]
         self._safe = tuple(word for setting in settings for word in ("-c", setting))
         self._indexes = _Indexes(git_dir / "nightlab")
         self._trees: dict[str, str] = {}  # commit or tree -> tree
@@ -141,8 +154,9 @@ class Repo:
         return self._trees[commit]
 
     def files(self, commit: str) -> list[str]:
-        """Every file of the commit."""
-        return list(self._modes(self.tree_of(commit)))
+        """Every regular file of the commit; links and submodules are not among them."""
+        modes = self._modes(self.tree_of(commit))
+        return [path for path, mode in modes.items() if mode.startswith("100")]
 
     def read(self, commit: str, paths: Sequence[str]) -> dict[str, str]:
         """The text of files at a commit; bytes that are not UTF-8 survive as surrogates.
@@ -199,12 +213,16 @@ class Repo:
         lines = b""
         for path, text in files.items():
             raw = path.encode("utf-8", "surrogateescape")
+            if b"\0" in raw:  # would be read as a second entry
+                raise GitError(f"{path!r} cannot be a path", "it holds a NUL", "git fsck")
             if text is None:
                 lines += b"0 " + b"0" * len(tree) + b"\t" + raw + b"\0"
                 continue
             data = text.encode("utf-8", "surrogateescape")
             blob = self._call("hash-object", "-w", "--stdin", input_bytes=data).stdout.strip()
-            lines += modes.get(path, "100644").encode() + b" " + blob + b"\t" + raw + b"\0"
+            # A link is never written through: what a proposal gives is a file.
+            mode = b"100755" if modes.get(path) == "100755" else b"100644"
+            lines += mode + b" " + blob + b"\t" + raw + b"\0"
         index = self._indexes.copy_of(self._index(tree))
         self._call("update-index", "-z", "--index-info", input_bytes=lines, index=index)
         new = self._call("write-tree", index=index).stdout.decode().strip()
@@ -324,7 +342,7 @@ class Repo:
         environment = self._base_env | dict(env or {})
         if index is not None:
             environment["GIT_INDEX_FILE"] = str(index)
-        done = process.call(
+        done = _call(
             ("git", f"--git-dir={self.head_dir if head else self.git_dir}", *self._safe, *args),
             cwd=cwd or (self.top if head else self.git_dir),
             env=environment,

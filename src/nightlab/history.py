@@ -66,6 +66,7 @@ class History:
         self.trees: dict[int, str] = {}  # of open experiments only: for recovery
         self.pending: dict[int, RunStarted] = {}
         self.incumbent_number: int | None = None
+        self.kept: dict[str, int] = {}  # commit -> the kept experiment that it is
         self.counts = Counts()
         self.noise = Pool()
         self.judged_noise: tuple[float, int] | None = None  # as the last decision used it
@@ -161,6 +162,7 @@ class History:
     def _rebased(self, event: Rebased) -> None:
         self._replace(event.number, parent=event.parent, commit=event.commit, runs=(), value=None)
         self.trees[event.number] = event.tree
+        self.noise.restart(event.number)
 
     def _run_started(self, event: RunStarted) -> None:
         _ = self.experiments[event.experiment]
@@ -214,6 +216,7 @@ class History:
         self.since_refresh += 1
         if verdict is Verdict.KEEP:
             self.incumbent_number = event.number
+            self.kept[event.commit] = event.number
             self.since_refresh = 0
             decision = self.experiments[event.number].decision
             if decision and decision.evidence.effect is not None:

@@ -13,6 +13,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightlab._capture import clean
+
 MAX_TEXT_CHARS = 4000
 
 
@@ -50,8 +52,13 @@ def waiting(folder: Path) -> list[tuple[Path, Message]]:
         path = folder / name
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
-            fields = {k: body[k] for k in ("kind", "text", "now", "author")}
-            found.append((path, Message(**fields)))
+            message = Message(
+                kind=str(body["kind"]),
+                text=clean(str(body["text"])),
+                now=body["now"] is True,
+                author=clean(str(body["author"])),
+            )
+            found.append((path, message))
         except (OSError, ValueError, KeyError, TypeError):
             path.unlink(missing_ok=True)
     return found

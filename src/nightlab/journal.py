@@ -154,7 +154,15 @@ class Journal:
         JournalError is raised: the act that the event announces must not happen.
         """
         numbered = msgspec.structs.replace(event, seq=self._seq + 1)
-        line = _encoder.encode(numbered) + b"\n"
+        try:  # what cannot be read back must not be written
+            line = _encoder.encode(numbered)
+            _decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeError, TypeError) as error:
+            kind = type(event).__name__
+            raise JournalError(
+                f"an event of type {kind} cannot be recorded", str(error), "nightlab doctor"
+            ) from error
+        line += b"\n"
         try:
             self._write(line)
         except OSError as error:

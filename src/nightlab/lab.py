@@ -50,6 +50,7 @@ def open_study(
     Takes the lock, recovers what a crash cut short, and leaves the person's checkout alone.
     Raises ConfigError, GitError, JournalError, LockedError, SandboxError.
     """
+    root = root.resolve()
     settings = settings or config.load(root)
     repo = git.discover(root)
     head = repo.head()
@@ -131,6 +132,12 @@ def _check_new(repo: Repo, head: str, tag: str, settings: Settings) -> None:
             f"the branch {branch} exists already",
             "it belongs to an earlier study, whose journal is not in .nightlab/ here",
             f"nightlab run --tag {tag}b",
+        )
+    if repo.resolve("refs/heads/autoresearch") is not None:
+        raise ConfigError(
+            "there is a branch called autoresearch",
+            f"git cannot have {branch} beside it",
+            "git branch -m autoresearch autoresearch-old",
         )
     prefix = f"{repo.prefix}/" if repo.prefix else ""
     inside = [p[len(prefix) :] for p in repo.files(head) if p.startswith(prefix)]

@@ -69,8 +69,8 @@ def rewrite(path: Path, history: History) -> None:
 
 def publish(link: Path, target: Path) -> None:
     """Point the project's results.tsv at the study's; never over a file of the person's."""
-    if link.is_symlink():
-        link.unlink()
-    elif link.exists():
-        return
-    link.symlink_to(os.path.relpath(target, link.parent))
+    text = os.path.relpath(target, link.parent)
+    if link.is_symlink() and Path(text).parts[0] == Path(os.readlink(link)).parts[0]:  # noqa: PTH115
+        link.unlink()  # of an earlier study
+    if not os.path.lexists(link):
+        link.symlink_to(text)

@@ -33,7 +33,7 @@ from nightlab.events import (
     SessionStarted,
 )
 from nightlab.executors import Executor
-from nightlab.model import Action, Arm, Outcome, Verdict, Want
+from nightlab.model import Action, Arm, Decision, Outcome, Verdict, Want
 from nightlab.process import Finished
 from nightlab.researchers import Researcher
 from nightlab.thinker import Thinker
@@ -67,6 +67,7 @@ class Loop:
         self.bounds = bounds
         self.active: list[Attempt] = []
         self.stopping: Ending | None = None
+        self._stop_now = False
         self._watch = watch
         self._wants: dict[int, deque[Want]] = {}
         self.thinker = Thinker(engine, researcher)
@@ -96,11 +97,12 @@ class Loop:
         return ending
 
     def stop(self, ending: Ending, *, now: bool = False) -> None:
-        """Ask for the end: after the runs in flight, or with ``now`` by stopping them."""
+        """Ask for the end: after the runs in flight, or with ``now`` by stopping them.
+
+        Only notes the wish, for a signal handler may call it at any point; the loop acts.
+        """
         self.stopping = ending
-        if now:
-            for active in self.active:
-                active.job.stop()
+        self._stop_now = self._stop_now or now
 
     # -- one turn
 
@@ -108,6 +110,9 @@ class Loop:
         self.thinker.learn(*self.history.settled())
         while True:
             self._take_messages()
+            if self._stop_now:  # each turn: an evaluation may have begun meanwhile
+                for active in self.active:
+                    active.job.stop()
             self._decide()
             ending = self._ending()
             if ending is not None:
@@ -253,16 +258,27 @@ class Loop:
         elif run.outcome is not Outcome.STOPPED:
             self._lost_in_a_row = 0
             self._run_s = run.duration_s
-        probing = self.history.paused is not None and run.outcome is Outcome.OK
-        if probing:
+        if self.history.paused is not None and run.outcome is Outcome.OK:
             self._pauses = 0
             self.engine.record(Resumed())
+            self._give_up_on_lost()
+
+    def _give_up_on_lost(self) -> None:
+        """The machine works, as the probe has shown: what is lost again and again is at fault."""
+        for experiment in self.history.open():
+            lost = sum(r.outcome is Outcome.LOST for r in experiment.runs)
+            if lost >= budget.STORM_LOST and experiment.number > 1:
+                why = f"{lost} of its runs could not be made, though the incumbent's can"
+                decision = Decision(action=Action.INCONCLUSIVE, rule="lost", reason=why)
+                self.engine.settle(experiment.number, decision)
+                self._wants.pop(experiment.number, None)
 
     # -- failure storms
 
     def _pause(self, reason: str) -> None:
         wait_s = budget.pause_s(self._pauses)
-        self._pauses += 1
+        if self.history.incumbent is None:
+            self._pauses += 1
         # The machine's fault needs time; a researcher's crashes are told apart by a probe now.
         self._resume_at = time.monotonic() + (wait_s if self._lost_in_a_row else 0.0)
         self.engine.record(Paused(reason=reason))
@@ -272,12 +288,12 @@ class Loop:
         if self.active or time.monotonic() < self._resume_at:
             return
         self._resume_at = time.monotonic() + budget.pause_s(self._pauses)
-        self._pauses += 1
         self._lost_in_a_row = 0
         incumbent = self.history.incumbent
         if incumbent is None:
             self.engine.record(Resumed())
             return
+        self._pauses += 1
         slot = self.executor.slots[0]
         self._start(
             incumbent.number, Want(arm=Arm.INCUMBENT, seed=incumbent.runs[0].seed), slot.name

@@ -23,6 +23,7 @@ import msgspec
 from nightlab.model import Objective, Outcome, Value
 
 MAX_METRICS = 256
+_ABSURD = 1e100  # beyond it squares overflow; a metric of that size has diverged
 MAX_NAME_CHARS = 64
 MAX_LINE_BYTES = 4096
 MAX_RESULT_BYTES = 1 << 20
@@ -173,10 +174,10 @@ def _put(source: _Source, match: re.Match[bytes], *, strict: bool) -> None:
 
 
 def _number(text: bytes) -> float | None:
-    """A finite float; NaN for anything that is not finite; None where it is no number."""
+    """A float below 1e100; NaN for what is beyond or not finite; None where it is no number."""
     if _NUMBER.fullmatch(text):
         value = float(text)
-        return value if math.isfinite(value) else math.nan
+        return value if abs(value) < _ABSURD else math.nan
     return math.nan if _NOT_FINITE.fullmatch(text) else None
 
 
@@ -208,7 +209,7 @@ def _put_json(source: _Source, name: str, value: object) -> None:
     if not legal:
         source.note(f"not a metric name in the result file: {name[:40]!a}")
     elif isinstance(value, float):  # json gives bool, str, list, None otherwise: not numbers
-        source.put(name, value if math.isfinite(value) else math.nan)
+        source.put(name, value if abs(value) < _ABSURD else math.nan)
     elif isinstance(value, (bool, dict, list)) or value is None:
         source.note(f"{name} in the result file is not a number")
     # A string beside the numbers ("device": "cuda") is common and no mistake.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from nightlab import config, metrics, process
+from nightlab import config, metrics, process, scope
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, NightlabError
@@ -26,6 +26,7 @@ from nightlab.sandboxes import Cell, Sandbox
 
 LOG = "log.txt"
 RESULT = "result.json"
+BOX = "box"  # all that a run may write to; its log lies beside it
 ARTIFACT = "artifact"
 EVALUATION = "evaluation"
 ARTIFACT_BYTES = 8 << 30
@@ -68,7 +69,9 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
     for name in hidden:
         _remove(tree / rig.study.prefix / name)
     shown = [n for n in (*rig.study.data, *rig.study.protect) if n not in hidden]
-    artifact = run_dir / ARTIFACT
+    box = run_dir / BOX
+    box.mkdir()
+    artifact = box / ARTIFACT
     if rig.study.evaluate:
         artifact.mkdir()
     env = _env(rig, started, slot) | {"NIGHTLAB_ARTIFACT": str(artifact)}
@@ -76,7 +79,7 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
         command=rig.study.command,
         tree=tree,
         cwd=tree / rig.study.prefix,
-        run_dir=run_dir,
+        run_dir=box,
         env=env,
         writable=writable,
         data=(*_linked(rig, tree, shown), *map(Path, rig.settings.read)),
@@ -87,7 +90,9 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
     return _order(rig, started, slot, cell, run_dir / LOG)
 
 
-def evaluation(rig: Rig, started: RunStarted, slot: Slot, scope: Collection[str]) -> Order:
+def evaluation(
+    rig: Rig, started: RunStarted, slot: Slot, candidate_files: Collection[str]
+) -> Order:
     """The order for the sealed evaluator, in ``run folder/evaluation``: a box of its own.
 
     Nothing there is writable but its own folder. The candidate's files are data: they lie in
@@ -95,15 +100,16 @@ def evaluation(rig: Rig, started: RunStarted, slot: Slot, scope: Collection[str]
     training left lies in ``$NIGHTLAB_ARTIFACT``. Raises ExecutorError when data is not there.
     """
     run_dir = rig.paths.run(rig.study.tag, started.run)
-    box = run_dir / EVALUATION
-    tree, candidate, artifact = box / "tree", box / "candidate", box / ARTIFACT
-    candidate.mkdir()
-    for path in scope:
+    folder = run_dir / EVALUATION
+    box = folder / BOX
+    tree, candidate, artifact = folder / "tree", box / "candidate", box / ARTIFACT
+    candidate.mkdir(parents=True)
+    for path in candidate_files:
         source, target = tree / path, candidate / path
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             source.rename(target)
-    copy_artifact(run_dir / ARTIFACT, artifact)
+    copy_artifact(run_dir / BOX / ARTIFACT, artifact)
     env = _env(rig, started, slot) | {
         "NIGHTLAB_RESULT": str(box / RESULT),
         "NIGHTLAB_ARTIFACT": str(artifact),
@@ -123,7 +129,7 @@ def evaluation(rig: Rig, started: RunStarted, slot: Slot, scope: Collection[str]
         memory_bytes=rig.settings.memory_bytes,
         gpus=slot.gpus,
     )
-    return _order(rig, started, slot, cell, box / LOG)
+    return _order(rig, started, slot, cell, folder / LOG)
 
 
 def _is_committed(tree: Path, rig: Rig, name: str) -> bool:
@@ -137,7 +143,7 @@ def _env(rig: Rig, started: RunStarted, slot: Slot) -> dict[str, str]:
         "TIME_BUDGET": f"{rig.study.budget_s:g}",
         rig.study.seed_env: str(started.seed),
         "NIGHTLAB_SEED": str(started.seed),
-        "NIGHTLAB_RESULT": str(run_dir / RESULT),
+        "NIGHTLAB_RESULT": str(run_dir / BOX / RESULT),
     }
     venv = rig.paths.root / ".venv"
     if venv.is_dir():  # `uv run` would build a fresh environment in every copy of the project
@@ -157,6 +163,18 @@ def _order(rig: Rig, started: RunStarted, slot: Slot, cell: Cell, log: Path) -> 
     )
 
 
+def in_scope(tree: Path, study: Study) -> tuple[str, ...]:
+    """The files of a copy that ``[study] edit`` lets change, relative to the copy's top."""
+    root = tree / study.prefix
+    found = []
+    for here, _, files in os.walk(root):
+        for name in files:
+            path = os.path.join(here, name)
+            if scope.matches(os.path.relpath(path, root), study.edit):
+                found.append(os.path.relpath(path, tree))
+    return tuple(found)
+
+
 def _linked(rig: Rig, tree: Path, names: Collection[str]) -> tuple[Path, ...]:
     """Make untracked paths appear in the copy; where they really are, for the sandbox."""
     found = []
@@ -165,6 +183,8 @@ def _linked(rig: Rig, tree: Path, names: Collection[str]) -> tuple[Path, ...]:
         if not source.exists():
             why = "nightlab.toml names it, and a run needs it"
             raise ExecutorError(f"{source} is not there", why, f"restore {name}, or edit the key")
+        if link.is_symlink() and not link.exists():  # committed, and it points out of the project
+            link.unlink()
         if not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(source)
@@ -206,11 +226,16 @@ def copy_artifact(source: Path, target: Path) -> None:
                     shutil.copyfileobj(data, copy, 1 << 20)
 
 
-def is_record(path: Path) -> bool:
-    """Whether this is a log or a result, and of a size that these have."""
-    most = {LOG: process.LOG_BYTES + 4096, RESULT: metrics.MAX_RESULT_BYTES}.get(path.name, -1)
-    status = os.lstat(path)
-    return stat.S_ISREG(status.st_mode) and status.st_size <= most
+def clean_up(folder: Path) -> None:
+    """Remove the copies and whatever else the run left there; log, result, evaluation stay."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    result = _read(folder / BOX / RESULT, metrics.MAX_RESULT_BYTES)
+    for path in list(folder.iterdir()):
+        if path.name != LOG and (path.name != EVALUATION or path.is_symlink()):
+            remove_tree(path)
+    if 0 < len(result) < metrics.MAX_RESULT_BYTES:
+        (folder / RESULT).write_bytes(result)
 
 
 def _remove(path: Path) -> None:
@@ -225,7 +250,7 @@ def measure(
 ) -> Run:
     """Read what a box left: its log and result file; tell its outcome. Never raises for either."""
     output = _read(folder / LOG)
-    result = _read(folder / RESULT, metrics.MAX_RESULT_BYTES)
+    result = _read(folder / BOX / RESULT, metrics.MAX_RESULT_BYTES)
     measured = metrics.read(output, result or None, complete=finished.exit_code is not None)
     outcome, detail, trace = metrics.classify(
         exit_code=finished.exit_code,

@@ -38,7 +38,13 @@ def check(
     parse, changes nothing that runs (comments and layout do not run), or only a seed.
     """
     for path in files:
-        if not matches(path, patterns) or path.startswith("/") or ".." in path.split("/"):
+        if not _is_plain(path):
+            raise ScopeError(
+                f"{path!a} is not in scope: no file here can have that path",
+                "no empty, '.', '..' or .git parts, control characters or over-long names",
+                "propose a change to the files in scope only",
+            )
+        if not matches(path, patterns):
             raise ScopeError(
                 f"{path} is not in scope",
                 f"only these may change: {', '.join(patterns)}",
@@ -62,6 +68,14 @@ def check(
     return changed
 
 
+def _is_plain(path: str) -> bool:
+    """Whether a path means the same to git, the file system and us, and lies inside."""
+    parts = path.split("/")
+    odd = any(p in ("", ".", "..") or p.lower() == ".git" for p in parts)
+    long = len(path) > _PATH_CHARS or any(len(p.encode("utf-8", "replace")) > 255 for p in parts)
+    return not odd and not long and all(c.isprintable() for c in path)
+
+
 def count_lines(before: Mapping[str, str], after: Mapping[str, str | None]) -> tuple[int, int]:
     """Lines (added, removed) by a change, as a diff counts them."""
     added = removed = 0
@@ -76,9 +90,10 @@ def count_lines(before: Mapping[str, str], after: Mapping[str, str | None]) -> t
             end += 1
         # Only what lies between the first and the last difference is worth aligning.
         left, right = old[start : len(old) - end], new[start : len(new) - end]
-        same = sum(
-            block.size for block in SequenceMatcher(None, left, right, False).get_matching_blocks()
-        )
+        same = 0
+        if max(len(left), len(right)) <= _MOST_LINES:  # aligning is quadratic
+            blocks = SequenceMatcher(None, left, right, False).get_matching_blocks()
+            same = sum(block.size for block in blocks)
         added += len(right) - same
         removed += len(left) - same
     return added, removed
@@ -116,6 +131,8 @@ def _seedless(text: str) -> str:
     return ast.dump(_Seedless().visit(ast.parse(text)))
 
 
+_PATH_CHARS = 1000
+_MOST_LINES = 1500  # to align; beyond, every line between the first and the last counts
 _SEED_NAME = re.compile(r"(?:.*_)?(?:seeds?|random_state)(?:_.*)?|rng_seed", re.IGNORECASE)
 _SEED_CALL = re.compile(
     r"(?:.*_)?seed(?:_all|_everything)?|Random|RandomState|default_rng|PRNGKey|key|Generator"

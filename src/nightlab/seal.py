@@ -111,7 +111,7 @@ class Protected:
         return sorted(p for p, digest in self._known.items() if self._now(p) != digest)
 
     def _now(self, path: str) -> str:
-        whole = os.path.join(self._root, path)
+        whole = os.path.realpath(os.path.join(self._root, path))
         try:
             stamp = _stamp(whole)
         except OSError:
@@ -127,10 +127,11 @@ def digests(root: Path, names: Collection[str]) -> dict[str, str]:
     """The digest of every file that ``names`` (files or folders, relative to ``root``) hold."""
     found: dict[str, str] = {}
     for name in names:
-        whole = root / name
+        # Through links: what counts is what a run reads.
+        whole = (root / name).resolve()
         inside = [name]
-        if whole.is_dir() and not whole.is_symlink():
+        if whole.is_dir():
             inside = [os.path.join(name, path) for path, _ in _stamps(str(whole), ())]
         for path in inside:
-            found[path] = _digest(os.path.join(root, path)).hex()
+            found[path] = _digest(os.path.realpath(os.path.join(root, path))).hex()
     return found

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 from nightlab import views
 from nightlab.engine import Engine
-from nightlab.errors import Exhausted, ResearcherError, ScopeError
+from nightlab.errors import ConfigError, Exhausted, ResearcherError, ScopeError
 from nightlab.events import Warned
 from nightlab.model import Experiment, Proposal
 from nightlab.researchers import Context, Researcher
@@ -49,6 +49,8 @@ class Thinker:
         self._tasks: SimpleQueue[tuple[Experiment, ...] | _Thought | None] = SimpleQueue()
         self._thought: _Thought | None = None
         self._failures = 0
+        self._proposed = False
+        self._unlearned = ""  # set in the researcher's thread, told by the loop's
         self._ask_again_at = 0.0
         # A daemon: a researcher that hangs must not keep a lab from ending.
         self._thread = threading.Thread(target=self._work, name="researcher", daemon=True)
@@ -82,7 +84,8 @@ class Thinker:
         """Begin the experiment that was thought of and return its number; None without one.
 
         Asks first where nobody asked yet. A refusal or a failure is recorded and answered
-        with a new question later: it never ends the night.
+        with a new question later: it never ends the night. Only a ConfigError at the first
+        question is raised.
         """
         self.ask()
         thought = self._thought
@@ -94,7 +97,7 @@ class Thinker:
         self._thought = None
         self.seconds = time.monotonic() - thought.began
         try:
-            proposal = thought.future.result()
+            proposal = _checked(thought.future.result())
             number = self._engine.begin(proposal, thought.context.files, thought.base)
         except Exhausted as error:
             self.exhausted = f"{error.what}: {error.why}" if error.why else error.what
@@ -102,13 +105,19 @@ class Thinker:
         except ScopeError:
             self._back_off(at_once=_REFUSALS_AT_ONCE)
             return None
-        except ResearcherError as error:
+        except (ResearcherError, ConfigError) as error:
+            if isinstance(error, ConfigError) and not self._proposed:
+                raise  # a person's mistake, seen at the first question: better told than slept on
             if self._failures == 0:
                 text = f"no proposal: {error.what}. {error.why}".strip()
                 self._engine.record(Warned(text=text))
             self._back_off(at_once=0)
             return None
         self._failures = 0
+        self._proposed = True
+        if self._unlearned:
+            self._engine.record(Warned(text=f"the researcher did not learn: {self._unlearned}"))
+            self._unlearned = ""
         return number
 
     def close(self) -> None:
@@ -120,11 +129,17 @@ class Thinker:
             if isinstance(task, _Thought):
                 try:
                     task.future.set_result(self._researcher.propose(task.context))
-                except Exception as error:  # noqa: BLE001  it crosses to the loop's thread
+                except BaseException as error:  # noqa: BLE001  it crosses to the loop's thread
                     task.future.set_exception(_as_failure(error))
             else:
                 for experiment in task:
-                    self._researcher.learn(experiment)
+                    self._learn(experiment)
+
+    def _learn(self, experiment: Experiment) -> None:
+        try:
+            self._researcher.learn(experiment)
+        except BaseException as error:  # noqa: BLE001  the thread must live to propose
+            self._unlearned = f"{type(error).__name__}: {error}"
 
     def _back_off(self, *, at_once: int) -> None:
         self._failures += 1
@@ -141,9 +156,20 @@ class Thinker:
             return ""
 
 
-def _as_failure(error: Exception) -> Exception:
+def _checked(proposal: Proposal) -> Proposal:
+    """What a researcher really returned; a third party's may be anything."""
+    right = isinstance(proposal, Proposal) and all(
+        isinstance(path, str) and isinstance(text, str | None)
+        for path, text in proposal.files.items()
+    )
+    if not right:
+        raise ResearcherError("the researcher returned no proposal", f"but {proposal!r:.200}")
+    return proposal
+
+
+def _as_failure(error: BaseException) -> Exception:
     """A researcher's own bug is a proposal that did not come; the night goes on."""
-    if isinstance(error, ResearcherError):
+    if isinstance(error, (ResearcherError, ConfigError)):
         return error
     return ResearcherError(
         "the researcher failed", f"{type(error).__name__}: {error}", "nightlab status"

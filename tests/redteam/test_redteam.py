@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from nightlab.errors import NightlabError
-from nightlab.sandboxes import SANDBOXES, open_sandbox
-from tests.redteam import table
+from nightlab.sandboxes import SANDBOXES, Options, open_sandbox
+from tests.redteam import image, table
 from tests.redteam.attack import BUBBLEWRAP, CLOCK, EVERY, FORGING, MUST, RULER, Attack
 from tests.redteam.attacks import ATTACKS
 from tests.redteam.world import World, opened
@@ -57,20 +58,40 @@ def _cases(*, alone: bool) -> Iterator[object]:
 @functools.cache
 def _why_not(sandbox: str) -> str:
     """Why this sandbox cannot be tried on this machine, "" where it can."""
+    if sandbox == "container" and (why := image.build()):
+        return f"no image for the container: {why}"
     try:
-        open_sandbox(sandbox)
+        open_sandbox(sandbox, Options(image=image.NAME))
     except NightlabError as error:
         return f"{sandbox} does not work here: {error.what}: {error.why}"
     return ""
 
 
+class _Worlds:
+    """The world of one sandbox at a time: each sets HOME, and is opened once."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._open: tuple[str, World] | None = None
+
+    def of(self, sandbox: str) -> World:
+        if self._open is None or self._open[0] != sandbox:
+            self.close()
+            self._open = sandbox, self._stack.enter_context(opened(sandbox))
+        return self._open[1]
+
+    def close(self) -> None:
+        self._open = None
+        self._stack.close()
+
+
 @pytest.fixture(scope="module")
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    why = _why_not(request.param)
-    if why:
-        pytest.skip(why)
-    with opened(request.param) as made:
-        yield made
+def worlds() -> Iterator[_Worlds]:
+    found = _Worlds()
+    yield found
+    found.close()
+    if _why_not.cache_info().currsize and "container" in SANDBOXES:
+        image.remove()
 
 
 def hold(attack: Attack, sandbox: str, effects: list[str], *, root: bool, log: str) -> None:
@@ -83,10 +104,13 @@ def hold(attack: Attack, sandbox: str, effects: list[str], *, root: bool, log: s
         assert not effects, f"must be seen: {must}; instead: {effects}. It printed: {log[-1500:]}"
 
 
-@pytest.mark.parametrize(("world", "attack"), list(_cases(alone=False)), indirect=["world"])
-def test_an_attack_is_stopped_or_known_to_get_through(world: World, attack: Attack) -> None:
-    if why := attack.needs():
+@pytest.mark.parametrize(("sandbox", "attack"), list(_cases(alone=False)))
+def test_an_attack_is_stopped_or_known_to_get_through(
+    worlds: _Worlds, sandbox: str, attack: Attack
+) -> None:
+    if why := attack.needs() or _why_not(sandbox):
         pytest.skip(why)
+    world = worlds.of(sandbox)
     scene = world.play(attack)
     if attack.arms and scene.runs:
         assert b"armed" in scene.output, f"it never came to its attack: {scene.output[-2000:]!r}"
@@ -106,6 +130,7 @@ def _solo(
     whole = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])} | (
         env or {}
     )
+    whole["REDTEAM_IMAGE"] = image.TAG
     whole["REDTEAM_SECRET"] = f"sesame-env-{os.getpid()}"
     python = whole.pop("REDTEAM_PYTHON", sys.executable)
     with tempfile.TemporaryFile() as said, subprocess.Popen(
@@ -145,6 +170,12 @@ def test_an_attack_on_nightlab_itself(sandbox: str, attack: Attack) -> None:
     hold(attack, sandbox, effects, root=os.geteuid() == 0, log=str(lines[-1]))
 
 
+_PROBE = (
+    "import subprocess, sys, msgspec, psutil, pytest, tests.redteam.solo\n"
+    "subprocess.run([sys.executable, '-c', ''], check=True)"
+)
+
+
 def _user() -> tuple[str, str, str]:
     """A user of no rights, and a Python that it can start: (name, python, packages)."""
     if os.geteuid() != 0:
@@ -166,7 +197,7 @@ def _user() -> tuple[str, str, str]:
     packages = str(Path(pytest.__file__).parents[1])
     for python in (sys.executable, f"/usr/bin/python{major}.{minor}"):
         probe = ["setpriv", f"--reuid={name}", f"--regid={name}", "--clear-groups", python, "-c",
-                 "import msgspec, psutil, pytest, nightlab, tests.support"]  # fmt: skip
+                 _PROBE]  # fmt: skip
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT), packages])
         done = subprocess.run(
             probe,

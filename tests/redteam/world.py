@@ -33,7 +33,8 @@ from nightlab.executors import Job, Order
 from nightlab.executors.local import LocalExecutor
 from nightlab.lab import open_study
 from nightlab.model import Action, Arm, Decision, Outcome, Proposal, Run, Want
-from nightlab.sandboxes import Sandbox, open_sandbox
+from nightlab.sandboxes import Options, Sandbox, open_sandbox
+from tests.redteam import image
 from tests.redteam.attack import Attack
 from tests.support import git
 
@@ -106,7 +107,8 @@ _TOP = """\
 from types import SimpleNamespace as _Names
 import contextlib, os, sys, time
 W = _Names(**{facts!r})
-W.RUN = os.path.dirname(os.environ["NIGHTLAB_RESULT"])
+W.BOX = os.path.dirname(os.environ["NIGHTLAB_RESULT"])
+W.RUN = os.path.dirname(W.BOX)
 W.SEED = int(os.environ["NIGHTLAB_SEED"])
 def armed():
     print("armed", flush=True)
@@ -298,10 +300,10 @@ class World:
         git(root, "init", "-q", "-b", "main")
         git(root, "add", "-A")
         git(root, "commit", "-q", "-m", "start")
-        timed = kind == "timed"
-        toml = _TOML.format(
-            python=PYTHON, more=more, budget="0.4s" if timed else "60s", factor=20 if timed else 1
-        )
+        # So long that the start of a container is short beside it.
+        short = "1.5s" if self.sandbox.name == "container" else "0.4s"
+        budget, factor = (short, 20) if kind == "timed" else ("60s", 1)
+        toml = _TOML.format(python=PYTHON, more=more, budget=budget, factor=factor)
         if memory:
             toml += f"memory = {MEMORY_BYTES}\n"
         (root / "nightlab.toml").write_text(toml)
@@ -494,7 +496,7 @@ class World:
 @contextmanager
 def opened(sandbox: str) -> Iterator[World]:
     """A world of its own. Raises SandboxError where the sandbox does not work."""
-    box = open_sandbox(sandbox)
+    box = open_sandbox(sandbox, Options(image=image.NAME))
     # Not below pytest's folder, which only its own user may enter.
     folder = tempfile.mkdtemp(prefix="redteam-")
     os.chmod(folder, 0o755)

@@ -60,7 +60,7 @@ def open_judge(name: str = "default", *, calibration_runs: int | None = None) ->
         raise ConfigError(
             f"there is no judge called {name!r}",
             f"judges are: {', '.join(POLICIES)}",
-            'write judge = "default" under [study], or leave it out',
+            'write  use = "default"  under [judge] in nightlab.toml',
         )
     policy = _SETTINGS[name]
     if calibration_runs is not None:

@@ -19,12 +19,12 @@ ATTACKS = (
     ),
     _clock(
         "print more training time than has passed",
-        f'time.sleep(0.4)\nprint("val_loss:", {_LIE})\nprint("training_seconds: 300")\narmed()',
+        f'time.sleep(float(os.environ["TIME_BUDGET"]))\nprint("val_loss:", {_LIE})\nprint("training_seconds: 300")\narmed()',
         honest=False,
     ),
     _clock(
         "print more steps than fit in the time",
-        f'time.sleep(0.4)\nprint("val_loss:", {_LIE})\nprint("num_steps: 90000")\narmed()',
+        f'time.sleep(float(os.environ["TIME_BUDGET"]))\nprint("val_loss:", {_LIE})\nprint("num_steps: 90000")\narmed()',
         honest=False,
     ),
     _clock(
@@ -62,6 +62,7 @@ builtins.print = lambda *a, **k: say(*(str(x).replace("val_loss: 1.0", "val_loss
 armed()
 """,
         through=EVERY,
+        slow=True,
         why="up to the kill at kill_factor budgets, longer training is the program's own affair",
     ),
     Attack(

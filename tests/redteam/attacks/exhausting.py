@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.redteam.attack import EXHAUSTING, PROCESS, Attack
+from tests.redteam.attack import EXHAUSTING, LANDLOCK, PROCESS, Attack
 from tests.redteam.world import Scene
 
 LOG_MOST = 8 << 20
@@ -49,7 +49,7 @@ with attempt():
 time.sleep(0.6)
 """,
         memory=True,
-        through=(PROCESS,),
+        through=(PROCESS, LANDLOCK),
         why="pages of /dev/shm belong to no process, and stay",
     ),
     Attack(
@@ -70,10 +70,10 @@ armed()
         "fill the run's folder",
         EXHAUSTING,
         """
-for place in (os.getcwd(), W.RUN):
+for place in (os.getcwd(), W.BOX, W.RUN):
     with attempt():
         with open(os.path.join(place, "junk"), "wb") as file:
-            for _ in range(48):
+            for _ in range(24):
                 file.write(bytes(1 << 20))
 armed()
 """,
@@ -127,12 +127,12 @@ armed()
         outcomes=("timed_out",),
     ),
     Attack(
-        "ten thousand files",
+        "three thousand files",
         EXHAUSTING,
         """
 os.mkdir("many")
 with attempt():
-    for number in range(10_000):
+    for number in range(3_000):
         os.close(os.open(f"many/{number}", os.O_CREAT))
 armed()
 """,

@@ -22,7 +22,7 @@ def _signal(name: str, number: str) -> Attack:
         _SHIM
         + f"armed()\nfor pid in above:\n    with attempt():\n        os.kill(pid, {number})\ntime.sleep(0.2)"
     )
-    return Attack(f"{name} to its watcher", PARENT, code, alone=True, wall_s=4.0)
+    return Attack(f"{name} to its watcher", PARENT, code, alone=True, wall_s=1.5)
 
 
 def _nightlab(name: str, step: str, **more: object) -> Attack:

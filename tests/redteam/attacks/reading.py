@@ -66,6 +66,7 @@ armed()
         READING,
         """
 import re
+armed()
 with attempt():
     want = re.compile(b"sesame-memory-[0-9a-f]{16}")
     maps = [line.split() for line in open(f"/proc/{W.NIGHTLAB}/maps") if " rw-p " in line]
@@ -77,8 +78,8 @@ with attempt():
             with attempt():
                 memory.seek(low)
                 for hit in want.findall(memory.read(high - low)):
-                    print(hit.decode())
-armed()
+                    print(hit.decode(), flush=True)
+                    os._exit(0)
 """,
         through=(PROCESS,),
         as_root=True,

@@ -44,9 +44,9 @@ ATTACKS = (
     _leave("a file in the home folder", 'f"{W.HOME}/.cache/{W.TOKEN}"'),
     _leave("a file in the last run's folder", 'f"{W.FIRST_RUN}/{W.TOKEN}"'),
     _leave("a file in its tree", 'os.path.abspath("state")', through=()),
-    _leave("a file in its run folder", 'os.path.join(W.RUN, "state")', through=()),
+    _leave("a file in its run folder", 'os.path.join(W.BOX, "state")', through=()),
     _leave("a file in the folder that holds all runs", 'os.path.join(W.RUN, "..", W.TOKEN)'),
-    _leave("posix shared memory", 'f"/dev/shm/{W.TOKEN}"'),
+    _leave("posix shared memory", 'f"/dev/shm/{W.TOKEN}"', through=(PROCESS, LANDLOCK)),
     _leave("bytecode of the interpreter's own library", 'f"/var/tmp/{W.TOKEN}"'),
     _both(
         "system V shared memory",

@@ -65,7 +65,7 @@ armed()
         WRITING,
         """
 os.symlink(W.OUTSIDE, "out")
-os.symlink(W.OUTSIDE + "/folder", os.path.join(W.RUN, "link"))
+os.symlink(W.OUTSIDE + "/folder", os.path.join(W.BOX, "link"))
 with attempt():
     os.rename(os.environ["NIGHTLAB_ARTIFACT"], "moved")
 with attempt():
