@@ -499,14 +499,14 @@ def test_a_link_in_scope_is_not_followed_or_retargeted(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", toml=toml)
     (root / "lib").mkdir()
     (root / "lib" / "a.py").write_text("x = 1\n")
-    (root / "lib" / "link.py").symlink_to("../prepare.py")
+    (root / "lib" / "link.txt").symlink_to("../prepare.py")
     git(root, "add", "-A")
     git(root, "commit", "-qm", "link")
     opened = open_study(root)
     with opened.engine.journal:
         assert set(opened.engine.files_in_scope()) == {"train.py", "lib/a.py"}
         opened.engine.begin_baseline()
-        proposal = Proposal(description="x", files={"lib/link.py": "/etc/passwd"})
+        proposal = Proposal(description="x", files={"lib/link.txt": "/etc/passwd"})
         number = opened.engine.begin(
             proposal, opened.engine.files_in_scope(), opened.engine.history.tip
         )
