@@ -326,7 +326,7 @@ def test_notes_reach_a_running_lab_and_stop_ends_it(tmp_path: Path) -> None:
     wait_until(lambda: json.loads(nightlab(root, "status", "--json").stdout)["running"] != [])
     assert json.loads(nightlab(root, "status", "--json").stdout)["state"] == "running"
     told = nightlab(root, "note", "try a lower warmup", check=0).stdout
-    assert "before its next proposal" in told
+    assert "with its next proposal" in told
     wait_until(lambda: bool(fold(journal.read(paths.journal("live"))).notes))
     assert fold(journal.read(paths.journal("live"))).notes[0].text == "try a lower warmup"
     nightlab(root, "stop", check=0)

@@ -189,6 +189,9 @@ def parse(table: Mapping[str, Any]) -> Settings:
     processes = sandbox.get("processes")
     if processes is not None and processes < 1:
         raise _bad("[sandbox] processes", processes, "a whole number from 1")
+    for name, values in table.get("researcher", {}).get("values", {}).items():
+        if not isinstance(values, list) or not values:
+            raise _bad(f"[researcher.values] {name}", values, "a list of values, like [0.01, 0.1]")
     return Settings(
         command=_text("[study] command", study["command"]),
         edit=_paths("[study] edit", study["edit"]),

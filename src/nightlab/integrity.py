@@ -12,6 +12,7 @@ from statistics import median
 
 from nightlab.history import values_of
 from nightlab.judge import Case, Noise
+from nightlab.judge.guards import veto
 from nightlab.model import Action, Arm, Better, Decision, Objective, Run, Want
 
 # A script that trains to its budget takes most of it; half of what the incumbent took means
@@ -62,6 +63,20 @@ def review(
         reason=f"quarantined for you to look at, not kept: {why} ({decision.reason})",
         evidence=decision.evidence,
     )
+
+
+def about_baseline(case: Case) -> tuple[str, ...]:
+    """What a person should know once the baseline is measured: sentences, () for nothing."""
+    found = []
+    if case.noise.deterministic:
+        found.append(
+            f"{case.objective.metric} was the same on every seed: either nothing is random, or "
+            "the script does not take its seed from NIGHTLAB_SEED and its noise is not seen"
+        )
+    broken = veto(case)
+    if broken:
+        found.append(f"the baseline itself breaks a guard ({broken}): nothing is kept until met")
+    return tuple(found)
 
 
 def signs(

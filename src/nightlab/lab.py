@@ -18,7 +18,7 @@ from nightlab.git import Repo
 from nightlab.history import History, fold
 from nightlab.journal import Journal
 from nightlab.judge import Judge, open_judge
-from nightlab.model import Study, Verdict
+from nightlab.model import Guard, Objective, Study, Verdict
 from nightlab.sandboxes import Options, Sandbox, open_sandbox
 
 
@@ -76,19 +76,19 @@ def open_study(
             study = _study(settings, tag, repo.prefix)
             protected = seal.digests(root, settings.protect)
             history = _start(journal, study, head, protected, now())
-        executor = executor or _local(settings)
         engine = Engine(
             paths=paths,
             settings=settings,
             repo=repo,
             journal=journal,
             history=history,
-            executor=executor,
+            executor=executor or _local(settings),
             sandbox=sandbox,
             judge=judge,
             now=now,
         )
-        told = tuple(engine.recover()) if existed else _left_out(repo)
+        told = (*(engine.recover() if existed else ()), *_moved_on(head, history))
+        told = (*told, *_left_out(repo, history))
         paths.current.write_text(tag + "\n", encoding="utf-8")
         ledger.publish(paths.public_ledger(), paths.ledger(tag))
     except BaseException:
@@ -198,13 +198,24 @@ def _start(
     return History(first)
 
 
+def _said(value: object) -> str:
+    """A setting as a person would say it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_said, value)) or "nothing"
+    if isinstance(value, Guard):
+        return f"{value.metric} {value.text}"
+    if isinstance(value, Objective):
+        return f"{value.metric} ({value.better} is better)"
+    return str(value) or "nothing"
+
+
 def _check_same(was: Study, now: Study) -> None:
     changed: list[str] = [f for f in Study.__struct_fields__ if getattr(was, f) != getattr(now, f)]
     if changed:
         field = changed[0]
         raise ConfigError(
-            f"{field} was {getattr(was, field)!r} when study {was.tag} began, "
-            f"and is {getattr(now, field)!r} now",
+            f"{field} was {_said(getattr(was, field))} when study {was.tag} began, "
+            f"and is {_said(getattr(now, field))} now",
             "results before and after would not compare; a study keeps its ruler for life",
             f"put it back in nightlab.toml, or start anew: nightlab run --tag {was.tag}b",
         )
@@ -227,7 +238,15 @@ def _set_failed_baseline_aside(paths: Paths, tag: str) -> None:
         paths.study(tag).rename(aside)
 
 
-def _left_out(repo: Repo) -> tuple[str, ...]:
+def _moved_on(head: str, history: History) -> tuple[str, ...]:
+    if head == history.base_commit or head in history.kept:
+        return ()
+    was = history.base_commit[:7]
+    again = f"nightlab run --tag {history.study.tag}b"
+    return (f"your HEAD has moved on; this study goes on from {was} (on the new code: {again})",)
+
+
+def _left_out(repo: Repo, history: History) -> tuple[str, ...]:
     try:
         own = {config.CONFIG_NAME, "program.md", "results.tsv"}
         names = [n for n in repo.uncommitted() if n.rsplit("/", 1)[-1] not in own]
@@ -237,4 +256,4 @@ def _left_out(repo: Repo) -> tuple[str, ...]:
     if not names:
         return ()
     shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
-    return (f"the study starts from your last commit; not in it: {shown}",)
+    return (f"the study stands on commit {history.base_commit[:7]}; not in it: {shown}",)

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nightlab import budget, inbox
+from nightlab import budget, inbox, integrity
 from nightlab.attempt import Attempt
 from nightlab.budget import Bounds
 from nightlab.engine import Engine
@@ -31,6 +31,7 @@ from nightlab.events import (
     Resumed,
     SessionEnded,
     SessionStarted,
+    Warned,
 )
 from nightlab.executors import Executor
 from nightlab.model import Action, Arm, Decision, Outcome, Verdict, Want
@@ -172,6 +173,9 @@ class Loop:
             elif self.engine.settle(number, decision) is not None:
                 self._wants.pop(number, None)
                 self.thinker.learn(self.history.experiments[number])
+                if number == 1 and self.history.incumbent is not None:
+                    for text in integrity.about_baseline(self.engine.case(1)):
+                        self.engine.record(Warned(text=text))
         storm = budget.storm(self.history, self._lost_in_a_row)
         if storm and self.history.paused is None:
             self._pause(storm)

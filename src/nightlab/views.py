@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nightlab.history import History, values_of
-from nightlab.judge import estimate
+from nightlab.judge import estimate, fair
 from nightlab.model import Experiment, Run, Verdict
 from nightlab.researchers import Context
 from nightlab.stats import group
@@ -19,10 +19,12 @@ RECENT = 30  # settled experiments that a researcher is shown in full
 
 
 def spread(runs: tuple[Run, ...], metric: str) -> dict[str, float | int | None]:
-    """``{mean, sd, n}`` of a metric over runs; the mean is the judge's de-biased one."""
-    values = values_of(runs, metric)
-    whole = group(values)
-    return {"mean": estimate(runs, metric), "sd": whole.sd, "n": len(values)}
+    """``{mean, sd, n}`` of a metric over the runs that the judge's de-biased mean is of.
+
+    The screening run, which was the reason to look on, counts only where it is alone.
+    """
+    whole = group(values_of(fair(runs), metric) or values_of(runs, metric))
+    return {"mean": estimate(runs, metric), "sd": whole.sd, "n": whole.n}
 
 
 def state(history: History, *, locked: bool) -> str:

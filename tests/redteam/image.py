@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -33,13 +33,14 @@ def build() -> str:
         done = subprocess.run(
             ["podman", "import", path, NAME], capture_output=True, text=True, check=False
         )
-    return done.stderr.strip()[-200:] if done.returncode else ""
+    if done.returncode:
+        return done.stderr.strip()[-200:]
+    atexit.register(remove)
+    return ""
 
 
 def remove() -> None:
-    """Take the image out of podman again, where there is one."""
-    if shutil.which("podman") is None:
-        return
+    """Take the image out of podman again."""
     subprocess.run(["podman", "rmi", "--force", NAME], capture_output=True, check=False)
 
 
@@ -68,7 +69,3 @@ def _fill(tar: tarfile.TarFile, library: str) -> None:
 def _no_tests(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     skip = ("/test", "/tests", "__pycache__", "/idlelib", "/ensurepip", "config-3")
     return None if any(part in member.name for part in skip) else member
-
-
-if __name__ == "__main__":
-    sys.exit(build())

@@ -408,14 +408,13 @@ class World:
                 attempt.job.poll(10)
                 raise AssertionError(f"a run of {scene.attack.name} does not end")
             scene.longest_s = max(scene.longest_s, time.monotonic() - began)
-            if attempt.evaluating:
-                log = attempt.job.tail(40)
-                scene.logs.append("\n".join(log).encode())
             run = engine.finish_run(attempt, finished, lost)
         if want.arm is Arm.CANDIDATE:
             scene.runs.append(run)
-            with suppress(OSError):
-                scene.logs.append(engine.paths.log("red", run.id).read_bytes())
+            folder = engine.paths.run("red", run.id)
+            for log in (folder / "log.txt", folder / "evaluation" / "log.txt"):
+                if log.is_file():
+                    scene.logs.append(log.read_bytes())
 
     # -- the witness
 

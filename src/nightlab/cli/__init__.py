@@ -31,6 +31,8 @@ __all__ = ["app", "main"]
 
 # What the machine refuses is the person's to mend, not a bug of ours.
 _MACHINE = {
+    errno.ENOENT: "ls -ld the folder that should hold it",
+    errno.ENOTDIR: "ls -ld the folder that should hold it",
     errno.ENOSPC: "df -h .",
     errno.EDQUOT: "df -h .",
     errno.EFBIG: "ulimit -f; df -h .",
@@ -40,7 +42,6 @@ _MACHINE = {
     errno.EIO: "dmesg | tail",
     errno.EMFILE: "ulimit -n 4096",
     errno.EEXIST: "ls -ld . .nightlab",
-    errno.ENOTDIR: "ls -ld . .nightlab",
     errno.EISDIR: "ls -ld . .nightlab",
 }
 

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         rich_help_panel=base.MEANWHILE,
         epilog="[bold]Examples[/bold]\n  nightlab note 'try a lower warmup'\n"
         "  nightlab note 'leave the tokenizer alone'\n"
-        "\nThe researcher reads it before its next proposal; without a lab it waits for the next.",
+        "\nA researcher that reads is shown it with its next proposal; the embedded ones do not.",
     )(note)
 
 
@@ -73,6 +73,8 @@ def note(
     if as_json:
         base.emit({"noted": text, "tag": place.tag, "running": locked})
     else:
-        when = "before its next proposal" if locked else "when the lab runs again"
-        base.say(f"noted: the researcher of study {place.tag} reads it {when}")
+        when = "with its next proposal" if locked else "when the lab runs again"
+        base.say(
+            f"noted: a researcher that reads is shown it {when} (optuna and sweep do not read)"
+        )
     return 0

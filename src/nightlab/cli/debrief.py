@@ -29,7 +29,8 @@ def opening(opened: Opened, researcher: str, bounds: Bounds, width: int) -> list
     """The first lines of ``nightlab run``: what will be done, where, by whom, until when."""
     engine = opened.engine
     study, history = engine.study, engine.history
-    resumed = f", resumed at experiment {history.next_number()}" if opened.resumed else ""
+    first = min(history.trees, default=history.next_number())
+    resumed = f", resumed at experiment {first}" if opened.resumed else ""
     slots = ", ".join(s.name for s in engine.executor.slots)
     rows = [
         ("study", f"{study.tag}{resumed}"),
@@ -37,6 +38,12 @@ def opening(opened: Opened, researcher: str, bounds: Bounds, width: int) -> list
         ("command", study.command),
         ("budget", f"{_s(study.budget_s)} a run, killed at {_s(study.deadline_s)}"),
         ("objective", f"{study.objective.metric}, {study.objective.better} is better"),
+        *(
+            (("evaluate", f"{study.evaluate}  (sealed: only this counts)"),)
+            if study.evaluate
+            else ()
+        ),
+        *(("guard", f"{g.metric} {g.text}") for g in study.guards),
         ("sandbox", engine.sandbox.name),
         ("  covers", engine.sandbox.covers),
         ("  open", engine.sandbox.leaves_open),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -72,5 +74,6 @@ def demo(
     )
     code = session.hold(plan)
     if not as_json:
-        base.say(f"look around: cd {place} && nightlab status")
+        name = "nightlab" if shutil.which("nightlab") else f"{sys.executable} -m nightlab"
+        base.say(f"look around: cd {place} && {name} status")
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
@@ -15,7 +16,14 @@ from nightlab.cli import base, debrief, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
 from nightlab.config import Settings
 from nightlab.engine import Engine
-from nightlab.errors import EXIT_DONE, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_NO_KEEP, NightlabError
+from nightlab.errors import (
+    EXIT_DONE,
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_NO_KEEP,
+    NightlabError,
+    ResearcherError,
+)
 from nightlab.events import AnyEvent, Paused, Settled, Warned
 from nightlab.history import History
 from nightlab.loop import Ending, Loop
@@ -62,6 +70,8 @@ def hold(plan: Plan) -> int:
     opened = lab.open_study(plan.root, tag=plan.tag, settings=plan.settings)
     engine = opened.engine
     try:
+        if not opened.resumed:
+            _rehearse(plan.settings, engine)
         lines = debrief.opening(opened, researcher.name, plan.bounds, base.width())
         base.say(*lines, "", stderr=plan.mode is Mode.JSON)
         watcher = _Watcher(engine, plan.mode)
@@ -79,6 +89,18 @@ def hold(plan: Plan) -> int:
         return _end(engine, ending, plan.mode)
     except OSError:  # the terminal is gone; the report is written
         return exit_code(engine.history, ending)
+
+
+def _rehearse(settings: Settings, engine: Engine) -> None:
+    """Ask an embedded researcher once, for nothing: what it can not work with costs no device time.
+
+    Raises ConfigError, for a sweep that names what is not there.
+    """
+    wanted = researcher_settings(settings)
+    if wanted.use in ("optuna", "sweep"):
+        context = views.context(engine.history, engine.files_in_scope())
+        with contextlib.suppress(ResearcherError):  # nothing to turn yet
+            open_researcher(wanted).propose(context)
 
 
 def researcher_settings(settings: Settings) -> ResearcherSettings:

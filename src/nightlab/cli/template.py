@@ -13,7 +13,7 @@ from nightlab.process import clean
 _PROGRAM = """\
 # {name}
 
-What this is about, for the researcher that reads it before every proposal. Change it freely.
+What this is about, for a researcher that reads (the embedded optimizer does not). Change it freely.
 
 ## The aim
 

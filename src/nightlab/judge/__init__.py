@@ -11,7 +11,7 @@ from math import inf
 
 from nightlab.errors import ConfigError
 from nightlab.judge.case import Case, Judge, Noise, noise_of
-from nightlab.judge.evidence import estimate
+from nightlab.judge.evidence import estimate, fair
 from nightlab.judge.greedy import GreedyJudge
 from nightlab.judge.guards import parse_guard
 from nightlab.judge.sequential import Policy, SequentialJudge
@@ -23,6 +23,7 @@ __all__ = [
     "Noise",
     "Policy",
     "estimate",
+    "fair",
     "noise_of",
     "open_judge",
     "parse_guard",

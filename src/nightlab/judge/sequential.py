@@ -232,16 +232,21 @@ def lines(case: Case) -> str:
     return f"{fewer} line{'s' if fewer != 1 else ''} fewer"
 
 
+def _measured_seeds(runs: tuple[Run, ...]) -> set[int]:
+    """Seeds on which these runs ended well: a candidate is not blamed for the others."""
+    return {run.seed for run in runs if run.outcome is Outcome.OK}
+
+
 def screen_seed(case: Case) -> int:
     """One that the incumbent has run, in turn, so that no seed is fitted to."""
-    seeds = sorted({run.seed for run in case.incumbent})
+    seeds = sorted(_measured_seeds(case.incumbent))
     return seeds[case.number % len(seeds)] if seeds else 1
 
 
 def confirm_seed(case: Case) -> int:
     """One that only the incumbent has run, so that old runs make pairs; else a new one."""
     mine = {run.seed for run in case.candidate}
-    waiting = sorted({run.seed for run in case.incumbent} - mine)
+    waiting = sorted(_measured_seeds(case.incumbent) - mine)
     return waiting[0] if waiting else next_seed(case.candidate)
 
 

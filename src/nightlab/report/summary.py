@@ -160,8 +160,8 @@ def lines(f: Facts) -> tuple[str, str, str]:
         f"{duration(t.device_s)} of device time"
     )
     third = ended(f)
-    if f.discoveries:
-        top = f.discoveries[0]
+    top = f.discoveries[0] if f.discoveries else None
+    if top is not None and top.effect is not None and top.effect > 0:
         third += f" Most came of: {clean(top.description, 60)} ({signed(top.effect, sigma)})."
     return first, second, third
 

@@ -69,7 +69,6 @@ ATTACKS = (
         "nightlab's priority",
         "now = os.getpriority(os.PRIO_PROCESS, W.NIGHTLAB)\n"
         "    os.setpriority(os.PRIO_PROCESS, W.NIGHTLAB, now); print('slow!')",
-        through=(PROCESS, LANDLOCK),
         sees=_said(b"slow"),
     ),
     _nightlab(
