@@ -164,3 +164,15 @@ def test_a_linked_worktree_has_its_own_head(tmp_path: Path) -> None:
     assert repo.head() == git(tmp_path / "side", "rev-parse", "HEAD").strip()
     assert repo.head() != nightgit.discover(root).head()
     assert repo.checked_out_branches() == {"refs/heads/main", "refs/heads/side"}
+
+
+def test_a_night_of_many_commits_on_one_incumbent_works(tmp_path: Path) -> None:
+    """More trees than are remembered pass by while the parent stays the same."""
+    repo = nightgit.discover(make_project(tmp_path / "p"))
+    base = repo.head()
+    tree = repo.tree_of(base)
+    for number in range(300):
+        repo.commit_tree(tree, [base], f"{number}\n", 1.0)
+    assert repo.tree_of(base) == tree
+    assert repo.write_tree(base, {"train.py": "x = 1\n"}) != tree
+    assert repo.tree_of(base) == tree

@@ -146,12 +146,16 @@ class Repo:
 
     def tree_of(self, commit: str) -> str:
         """The tree of a commit (or of a tree: itself)."""
-        if commit not in self._trees:
+        found = self._trees.pop(commit, "")
+        if not found:
             found = self._text("rev-parse", "--verify", "-q", f"{commit}^{{tree}}").strip()
-            self._trees[commit] = self._trees[found] = found
+        self._remember(commit, found)
+        return found
+
+    def _remember(self, commit: str, tree: str) -> None:
+        self._trees[commit] = tree  # the last in order is the last used
         while len(self._trees) > _REMEMBERED:
             del self._trees[next(iter(self._trees))]
-        return self._trees[commit]
 
     def files(self, commit: str) -> list[str]:
         """Every regular file of the commit; links and submodules are not among them."""
@@ -227,7 +231,7 @@ class Repo:
         self._call("update-index", "-z", "--index-info", input_bytes=lines, index=index)
         new = self._call("write-tree", index=index).stdout.decode().strip()
         self._indexes.holds(index, new)
-        self._trees[new] = new
+        self._remember(new, new)
         return new
 
     def _modes(self, tree: str) -> dict[str, str]:
@@ -260,7 +264,7 @@ class Repo:
             args += ["-p", parent]
         done = self._call(*args, input_bytes=message.encode("utf-8", "replace"), env=env)
         commit = done.stdout.decode().strip()
-        self._trees[commit] = tree
+        self._remember(commit, tree)
         return commit
 
     def update_refs(self, updates: Sequence[tuple[str, str, str | None]]) -> None:
