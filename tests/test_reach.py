@@ -26,10 +26,14 @@ def test_places_in_the_home_are_found(tmp_path: Path, source: str, place: str) -
     assert outside([source], tmp_path) == (place,)
 
 
-def test_data_elsewhere_is_found_and_system_folders_are_not(tmp_path: Path) -> None:
-    data = Path(__file__).parent
+def test_data_elsewhere_is_found_and_system_folders_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nightlab.reach._SYSTEM", {"usr", "etc"})  # a test's own folder is in /tmp
+    data = tmp_path / "elsewhere" / "data"
+    data.mkdir(parents=True)
     source = f"A = {str(data)!r}\nB = '/usr/lib/x'\nC = '/etc/passwd'\nD = '/nowhere/at/all'"
-    assert outside([source], tmp_path) == (str(data),)
+    assert outside([source], tmp_path / "home") == (str(data),)
 
 
 @pytest.mark.parametrize("name", [".ssh", ".aws", ".config", ".."])

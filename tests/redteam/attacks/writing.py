@@ -21,7 +21,11 @@ armed()
 
 def _ran(scene: Scene) -> list[str]:
     """What a planted hook or filter leaves when somebody runs it."""
-    return ["nightlab ran what it planted"] if Path(f"/tmp/ran-{scene.token}").exists() else []
+    return (
+        ["the next git, nightlab's or the person's, runs what it planted"]
+        if Path(f"/tmp/ran-{scene.token}").exists()
+        else []
+    )
 
 
 ATTACKS = (
@@ -133,6 +137,6 @@ armed()
         through=(PROCESS,),
         sees=_ran,
         runs=2,
-        why="the config is planted; nightlab runs none of it",
+        why="no hook runs; a smudge filter in .git/config does, when the next copy is made",
     ),
 )
