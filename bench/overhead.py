@@ -1,6 +1,6 @@
 """Controller overhead per experiment, beside the bare shell loop on the same script.
 
-    python -m bench.overhead [--experiments 40] [--journal 10000] [--json]
+    python -m bench.overhead [--experiments 40] [--journal 10000] [--sandbox process] [--json]
 
 The script prints when it began and ended; the overhead of an experiment is the time from one
 run's end to the next run's beginning, with a researcher that plays prepared texts. It is
@@ -58,6 +58,8 @@ budget = "10s"
 [objective]
 metric = "val_loss"
 better = "lower"
+[sandbox]
+use = "SANDBOX"
 """
 BARE = """\
 i=0
@@ -73,14 +75,14 @@ done
 """
 
 
-def make(folder: Path) -> Path:
+def make(folder: Path, sandbox: str) -> Path:
     """A committed project of one shell script."""
     folder.mkdir(parents=True)
     (folder / "train.sh").write_text(SCRIPT)
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", "start")
-    (folder / "nightlab.toml").write_text(CONFIG)
+    (folder / "nightlab.toml").write_text(CONFIG.replace("SANDBOX", sandbox))
     return folder
 
 
@@ -198,14 +200,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="controller overhead per experiment")
     parser.add_argument("--experiments", type=int, default=40)
     parser.add_argument("--journal", type=int, default=10_000)
+    parser.add_argument("--sandbox", default="process", help="or auto, bubblewrap, …")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder, n, padded = Path(name), asked.experiments, f"journal of {asked.journal:,}"
+        box = asked.sandbox
         results = {
-            "bare shell loop": bare(make(folder / "bare"), n),
-            "nightlab, fresh study": lab(make(folder / "fresh"), n, 0),
-            f"nightlab, {padded}": lab(make(folder / "padded"), n, asked.journal),
+            "bare shell loop": bare(make(folder / "bare", box), n),
+            f"nightlab, {box}, fresh study": lab(make(folder / "fresh", box), n, 0),
+            f"nightlab, {box}, {padded}": lab(make(folder / "padded", box), n, asked.journal),
             f"nightlab status --json, {padded}": verb(folder / "padded", "status", "--json"),
             "nightlab --help": verb(folder / "padded", "--help"),
         }
@@ -215,7 +219,7 @@ def main() -> None:
         return
     print(machine)
     for label, figures in results.items():
-        print(f"{label:42}", ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
+        print(f"{label:44}", ", ".join(f"{k} {v:.3g}" for k, v in figures.items()))
 
 
 if __name__ == "__main__":
