@@ -38,7 +38,7 @@ def claim_of(proposal: Proposal, added: int, removed: int) -> Claim:
 
 def files_in_scope(repo: Repo, study: Study, commit: str) -> dict[str, str]:
     """The texts that may change, as at a commit; paths relative to the project."""
-    prefix = f"{study.prefix}/" if study.prefix else ""
+    prefix = study.in_repo("")
     inside = [
         path
         for path in repo.files(commit)
@@ -77,8 +77,8 @@ def carry_over(
             files = constants.apply(files_in_scope(repo, study, theirs), values)
         except NightlabError:  # one of them is gone
             return None
-        prefix = f"{study.prefix}/" if study.prefix else ""
-        tree = repo.write_tree(theirs, {prefix + path: text for path, text in files.items()})
+        inside = {study.in_repo(path): text for path, text in files.items()}
+        tree = repo.write_tree(theirs, inside)
     return None if tree == repo.tree_of(theirs) else tree
 
 

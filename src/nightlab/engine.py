@@ -110,10 +110,6 @@ class Engine:
             self._scope_at = (tip, commits.files_in_scope(self.repo, self.study, tip))
         return dict(self._scope_at[1])
 
-    @property
-    def _prefix(self) -> str:
-        return f"{self.study.prefix}/" if self.study.prefix else ""
-
     def begin_baseline(self) -> int:
         """Experiment 1: the untouched code."""
         tree = self.repo.tree_of(self.history.base_commit)
@@ -149,7 +145,7 @@ class Engine:
         return number
 
     def _tree(self, base: str, parent: str, changed: Mapping[str, str | None], claim: Claim) -> str:
-        files = {self._prefix + path: text for path, text in changed.items()}
+        files = {self.study.in_repo(path): text for path, text in changed.items()}
         tree: str | None = self.repo.write_tree(base, files)
         if tree is not None and base != parent:
             tree = commits.carry_over(self.repo, self.study, claim, base, tree, parent)

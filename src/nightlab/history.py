@@ -30,7 +30,12 @@ from nightlab.events import (
     StudyStarted,
     Warned,
 )
-from nightlab.model import Experiment, Outcome, Run, Verdict
+from nightlab.model import (
+    Experiment,
+    Outcome,
+    Verdict,
+    values_of,
+)
 from nightlab.stats import Pool
 
 
@@ -243,11 +248,6 @@ class History:
 
     def _replace(self, number: int, **changes: object) -> None:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)
-
-
-def values_of(runs: Iterable[Run], metric: str) -> list[float]:
-    """The metric in runs that ended ok and measured it, in their order."""
-    return [r.metrics[metric] for r in runs if r.outcome is Outcome.OK and metric in r.metrics]
 
 
 def fold(events: Iterable[AnyEvent]) -> History:

@@ -10,10 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from nightlab.history import values_of
 from nightlab.judge import Case, Noise
 from nightlab.judge.guards import veto
-from nightlab.model import Action, Arm, Better, Decision, Objective, Run, Want
+from nightlab.model import (
+    Action,
+    Arm,
+    Better,
+    Decision,
+    Objective,
+    Run,
+    Want,
+    values_of,
+)
 
 # A script that trains to its budget takes most of it; half of what the incumbent took means
 # that it stopped training early or never did.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from nightlab.history import values_of
-from nightlab.model import Experiment, Study, Verdict
+from nightlab.model import (
+    Experiment,
+    Study,
+    Verdict,
+    values_of,
+)
 
 _SUBJECT_CHARS = 72
 

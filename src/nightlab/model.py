@@ -7,6 +7,7 @@ Times (``at``, ``started_at``) are Unix seconds; durations come from a monotonic
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Literal
 
@@ -122,6 +123,10 @@ class Study(Value, frozen=True):
     def branch(self) -> str:
         return f"autoresearch/{self.tag}"
 
+    def in_repo(self, path: str) -> str:
+        """A path of the project as the repository has it; of "" the project's own prefix."""
+        return f"{self.prefix}/{path}" if self.prefix else path
+
     @property
     def deadline_s(self) -> float:
         """Wall-clock seconds after which a run is killed."""
@@ -194,6 +199,14 @@ class Run(Value, frozen=True):
     notes: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     evaluate_s: float | None = None
+
+
+def values_of(runs: Iterable[Run], metric: str) -> list[float]:
+    """The metric in the runs that ended ok and measured it, in their order.
+
+    Nothing stands for a missing one.
+    """
+    return [r.metrics[metric] for r in runs if r.outcome is Outcome.OK and metric in r.metrics]
 
 
 class Want(Value, frozen=True):

@@ -9,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nightlab.history import History, values_of
+from nightlab.history import History
 from nightlab.judge import estimate, fair
-from nightlab.model import Experiment, Run, Verdict
+from nightlab.model import (
+    Experiment,
+    Run,
+    Verdict,
+    values_of,
+)
 from nightlab.researchers import Context
 from nightlab.stats import group
 

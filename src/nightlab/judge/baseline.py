@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from nightlab.judge.case import Case
-from nightlab.judge.guards import values_of
-from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Want
+from nightlab.model import (
+    Action,
+    Arm,
+    Decision,
+    Evidence,
+    Outcome,
+    Want,
+    values_of,
+)
 from nightlab.stats import group
 
 _EQUAL_RUNS = 3  # that many equal values on different seeds: nothing in it is random

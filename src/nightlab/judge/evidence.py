@@ -7,8 +7,13 @@ from collections.abc import Sequence
 
 from nightlab.judge.case import Case
 from nightlab.judge.contrast import Model, contrast
-from nightlab.judge.guards import values_of
-from nightlab.model import Evidence, Outcome, Purpose, Run
+from nightlab.model import (
+    Evidence,
+    Outcome,
+    Purpose,
+    Run,
+    values_of,
+)
 from nightlab.stats import Comparison, Pool, e_value, t_quantile
 
 LEVEL = 0.9  # of the intervals in Evidence

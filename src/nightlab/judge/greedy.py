@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from nightlab.judge.baseline import calibrate
 from nightlab.judge.case import Case
-from nightlab.judge.guards import values_of, veto
+from nightlab.judge.guards import veto
 from nightlab.judge.sequential import beside, failure, lines, repeat, screen_seed, simpler
-from nightlab.model import Action, Arm, Decision, Evidence, Want
+from nightlab.model import (
+    Action,
+    Arm,
+    Decision,
+    Evidence,
+    Want,
+    values_of,
+)
 
 
 class GreedyJudge:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import Literal, cast
 
 from nightlab.errors import ConfigError
 from nightlab.judge.case import Case
-from nightlab.model import Guard, Outcome, Run
+from nightlab.model import (
+    Guard,
+    values_of,
+)
 from nightlab.stats import Pool, t_quantile
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
@@ -45,13 +47,6 @@ def parse_guard(metric: str, text: str) -> Guard:
         of_baseline=match[2] is None,
         text=text.strip(),
     )
-
-
-def values_of(runs: Sequence[Run], metric: str) -> list[float]:
-    """The metric in the runs that ended well and printed it; nothing stands for a missing one."""
-    return [
-        run.metrics[metric] for run in runs if run.outcome is Outcome.OK and metric in run.metrics
-    ]
 
 
 def veto(case: Case) -> str | None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nightlab import views
-from nightlab.history import History, values_of
+from nightlab.history import History
 from nightlab.judge import estimate
-from nightlab.model import Experiment, Outcome, Verdict
+from nightlab.model import (
+    Experiment,
+    Outcome,
+    Verdict,
+    values_of,
+)
 from nightlab.report import advice, claims, lessons
 from nightlab.report.schema import Ending, Facts, Row, Setting, Totals
 

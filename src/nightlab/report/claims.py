@@ -7,8 +7,15 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from nightlab import views
-from nightlab.history import History, values_of
-from nightlab.model import Experiment, Outcome, Purpose, Run, Verdict
+from nightlab.history import History
+from nightlab.model import (
+    Experiment,
+    Outcome,
+    Purpose,
+    Run,
+    Verdict,
+    values_of,
+)
 from nightlab.report.schema import LEVEL, Discovery, Drift, Estimate, Gain, Naive, Noise
 from nightlab.stats import compare, group, t_quantile
 

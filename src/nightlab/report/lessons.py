@@ -7,8 +7,15 @@ import re
 from collections.abc import Callable, Iterable
 from statistics import median
 
-from nightlab.history import History, values_of
-from nightlab.model import Change, Experiment, Guard, Outcome, Verdict
+from nightlab.history import History
+from nightlab.model import (
+    Change,
+    Experiment,
+    Guard,
+    Outcome,
+    Verdict,
+    values_of,
+)
 from nightlab.report.schema import Attempt, Crashes, GuardFacts, Tally, TradeOff
 from nightlab.report.words import clean
 from nightlab.stats import Pool, t_quantile
