@@ -1,0 +1,130 @@
+"""What the values of nightlab.toml may be: each reader raises ConfigError with the cure."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nightlab.errors import ConfigError
+from nightlab.judge import parse_guard
+from nightlab.model import Better, Guard
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST_S = 3650 * 86400.0
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def bad(where: str, value: object, wanted: str) -> ConfigError:
+    """The error for a value that cannot be."""
+    return ConfigError(f"{where} = {value!r} in nightlab.toml", f"it must be {wanted}", "mend it")
+
+
+def text(where: str, value: str) -> str:
+    """A command line."""
+    if not value.strip() or "\0" in value:
+        raise bad(where, value, "a command line")
+    return value
+
+
+def metric(value: str) -> str:
+    """The name of a metric, as a script prints it."""
+    if not re.fullmatch(r"[A-Za-z_][\w./@-]{0,63}", value, re.ASCII):
+        raise bad("[objective] metric", value, "a name as the script prints it, like val_bpb")
+    return value
+
+
+def better(value: object) -> Better:
+    """A direction; none is never guessed."""
+    if value not in ("lower", "higher"):
+        raise ConfigError(
+            f"[objective] better = {value!r} in nightlab.toml",
+            'it must be "lower" or "higher"; nightlab never guesses a direction',
+            'add  better = "lower"  or  better = "higher"  under [objective]',
+        )
+    return Better(str(value))
+
+
+def guard(name: str, text: object) -> Guard:
+    """A limit on a metric."""
+    return parse_guard(name, str(text))
+
+
+def paths(where: str, values: list[object], *, empty: bool = False) -> tuple[str, ...]:
+    """Paths inside the project, relative to its folder."""
+    if not values and not empty:
+        raise bad(where, values, 'a list of files, like ["train.py"]')
+    for value in values:
+        parts = value.split("/") if isinstance(value, str) else []
+        if not isinstance(value, str) or not value or value.startswith("/") or ".." in parts:
+            raise bad(where, value, "paths inside the project, relative to its folder")
+    return tuple(os.path.normpath(str(v)) for v in values)
+
+
+def size(table: Mapping[str, Any], key: str) -> int | None:
+    """The bytes that a key of ``[sandbox]`` sets; None where it is not set."""
+    value = table.get(key)
+    return None if value is None else size_bytes(f"[sandbox] {key}", value)
+
+
+def place(where: str, value: object) -> str:
+    """A full path; ~ is the home folder."""
+    if not isinstance(value, str) or not value.startswith(("/", "~/")) or "\0" in value:
+        raise bad(where, value, 'full paths, like ["~/.cache/autoresearch", "/data/sets"]')
+    return os.path.normpath(Path(value).expanduser())
+
+
+def env_name(where: str, value: object) -> str:
+    """The name of an environment variable."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value, re.ASCII):
+        raise bad(where, value, "the name of an environment variable")
+    return value
+
+
+def at_least_one(where: str, value: float) -> float:
+    """A number of budgets from 1."""
+    if not 1.0 <= value < math.inf:
+        raise bad(where, value, "a number from 1: how many budgets until a run is killed")
+    return float(value)
+
+
+def duration_s(where: str, value: str | float) -> float:
+    """Seconds of "90s", "5m", "1h30m", "8h" or a bare number. Raises ConfigError."""
+    text = str(value).strip().lower()
+    parts = _DURATION.findall(text)
+    if not parts or _DURATION.sub("", text).strip():
+        raise bad(where, value, 'a duration like "5m", "90s", "1h30m"')
+    seconds = sum(float(number) * _UNITS_S[unit or "s"] for number, unit in parts)
+    if not 0 < seconds < _LONGEST_S:
+        raise bad(where, value, "longer than nothing")
+    return seconds
+
+
+def size_bytes(where: str, value: str | int) -> int:
+    """Bytes of "8G", "512M" or a bare number of bytes. Raises ConfigError."""
+    found = _SIZE.fullmatch(str(value).strip())
+    if not found or float(found[1]) <= 0:
+        raise bad(where, value, 'a size like "8G"')
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+
+
+def until_unix(text: str, now: float) -> float:
+    """The next time that the clock shows "07:00", as Unix seconds. Raises ConfigError."""
+    found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text.strip())
+    if not found:
+        raise ConfigError(f"--until {text!r}", "it must be a time of day", "--until 07:00")
+    day = time.localtime(now)
+    at = time.mktime(
+        (day.tm_year, day.tm_mon, day.tm_mday, int(found[1]), int(found[2]), 0, 0, 0, -1)
+    )
+    if at <= now:
+        later = time.localtime(now + 86400)
+        at = time.mktime(
+            (later.tm_year, later.tm_mon, later.tm_mday, int(found[1]), int(found[2]), 0, 0, 0, -1)
+        )
+    return at
