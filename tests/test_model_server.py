@@ -475,6 +475,43 @@ def test_a_freeform_patch_and_grouped_tools_are_called_as_such() -> None:
     assert (items[1]["name"], items[1]["namespace"]) == ("go", "mcp__lab")
 
 
+def hidden_tool_calls(server: ModelServer, found_at: int, rounds: int) -> list[dict[str, Any]]:
+    """What is called in so many rounds, where the search finds the tool the n-th time."""
+    items: list[dict[str, Any]] = [{"role": "user", "content": "Go."}]
+    calls: list[dict[str, Any]] = []
+    group = {"type": "namespace", "name": "mcp__lab", "tools": [{"type": "function", "name": "go"}]}
+    for number in range(1, rounds + 1):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        body = {"input": items, "tools": [{"type": "tool_search", "parameters": {}}]}
+        connection.request("POST", "/v1/responses", json.dumps(body))
+        call = json.loads(connection.getresponse().read())["output"][0]
+        connection.close()
+        calls.append(call)
+        output = {"type": f"{call['type']}_output", "call_id": call.get("call_id"), "output": "ok"}
+        items += [call, output | ({"tools": [group]} if number == found_at else {})]
+    return calls
+
+
+def test_a_tool_that_a_client_hides_is_searched_for_until_it_is_there() -> None:
+    with ModelServer(scenario([{"call": "go"}, {"call": "go"}, SAY])) as server:
+        calls = hidden_tool_calls(server, found_at=2, rounds=5)
+    kinds = [call["type"] for call in calls]
+    assert kinds == [*["tool_search_call"] * 2, *["function_call"] * 2, "message"]
+    assert calls[0]["arguments"] == {"query": "go"}
+    assert (calls[2]["name"], calls[2]["namespace"]) == ("go", "mcp__lab")
+
+
+def test_a_tool_that_is_never_there_is_called_all_the_same_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nightlab.testing.model_server.server.SEARCH_AGAIN_S", 0.0)
+    monkeypatch.setattr("nightlab.testing.model_server._conversations.SEARCHES_MAX", 3)
+    with ModelServer(scenario([{"call": "go"}, SAY])) as server:
+        calls = hidden_tool_calls(server, found_at=0, rounds=5)
+    kinds = [call["type"] for call in calls]
+    assert kinds == [*["tool_search_call"] * 3, "function_call", "message"]
+
+
 def test_a_client_without_tools_gets_the_turn_as_search_and_replace_text() -> None:
     steps = [READ, {"status": 429}, EDIT | {"say": "First."}, SAY, EDIT]
     with ModelServer(scenario(steps), tools_required=False) as server:

@@ -18,6 +18,9 @@ keeps it. Rules, in this order:
 5. Not so after ``nothing`` or ``refuse``: many clients ask again by themselves, with a line of
    their own below the prompt or after the refusal. That is the same conversation still.
 
+6. A tool that a client hides behind a search (Codex) is searched for first, several times if
+   it must be: its MCP server may still be starting. Those answers are not counted.
+
 So N agents on one server need different prompts only if their turns begin with a failure.
 """
 
@@ -30,11 +33,13 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from nightlab.testing.model_server._tools import to_search
 from nightlab.testing.model_server._wire import Asked, Message
 from nightlab.testing.model_server.scenarios import Scenario, Step, Turn
 
 # Answers after which clients ask again without being told to.
 NUDGED = ("nothing", "refuse")
+SEARCHES_MAX = 20
 SPOKEN = ("say", "ask", "refuse", "nothing")
 
 
@@ -51,7 +56,8 @@ class Due:
     """What a request gets: ``failure`` instead of or around ``answer`` (empty: ``final``).
 
     ``turn`` counts from 1 and is None when the scenario is spent; ``slot`` counts answers
-    from 0; ``attempt`` counts the requests for that answer from 1.
+    from 0; ``attempt`` counts the requests for that answer from 1. ``search``: the name of a
+    tool that is to be searched for before the answer can be given.
     """
 
     mark: str
@@ -62,6 +68,7 @@ class Due:
     failure: Step | None
     answer: tuple[Step, ...]
     usage: Turn | None
+    search: str = ""
 
 
 @dataclass
@@ -75,6 +82,8 @@ class _Conversation:
     attempts: Counter[int] = field(default_factory=Counter)
     answered: set[int] = field(default_factory=set)
     last: str = ""
+    # (slot, assistant turns in the request) of each answer that was a search for a tool
+    searches: set[tuple[int, int]] = field(default_factory=set)
 
     def starts(self, messages: tuple[Message, ...]) -> bool:
         return _said(messages[: len(self.opening)]) == _said(self.opening)
@@ -85,6 +94,11 @@ class _Conversation:
         if self.last != "nothing" or len(before) != len(now) or before[:-1] != now[:-1]:
             return False
         return bool(now) and now[-1][1].startswith(f"{before[-1][1]}\n")
+
+    def place(self, turns: int) -> int:
+        """The slot of a request with so many assistant turns."""
+        searched = sum(at < turns for _, at in self.searches)
+        return max(0, min(turns - self.base - searched, self.owed()))
 
     def owed(self) -> int:
         """The first answer that was not given yet."""
@@ -120,16 +134,23 @@ class Conversations:
         """What this request gets; uses up one attempt."""
         with self._lock:
             conversation = self._of(asked)
-            slot = max(0, min(asked.turns - conversation.base, conversation.owed()))
+            slot = conversation.place(asked.turns)
             attempt = conversation.attempts[slot] + 1
             conversation.attempts[slot] = attempt
             here = conversation.slots[slot] if slot < len(conversation.slots) else Slot((), ())
             failure = here.failures[attempt - 1] if attempt <= len(here.failures) else None
-            if failure is None:
+            search = to_search(here.answer[0], asked) if here.answer and failure is None else ""
+            if search:
+                made = {turns for at, turns in conversation.searches if at == slot}
+                if len(made | {asked.turns}) > SEARCHES_MAX:
+                    search = ""  # it is not there: the call fails as a model's would
+                else:
+                    conversation.searches.add((slot, asked.turns))
+            if failure is None and not search:
                 conversation.answered.add(slot)
                 conversation.last = here.answer[-1].does if here.answer else ""
             return Due(
-                mark=f"{self._nonce}c{conversation.number}s{slot}",
+                mark=f"{self._nonce}c{conversation.number}s{slot}{'f' if search else ''}",
                 conversation=conversation.number,
                 turn=conversation.turn_number,
                 slot=slot,
@@ -137,6 +158,7 @@ class Conversations:
                 failure=failure,
                 answer=here.answer,
                 usage=conversation.turn,
+                search=search,
             )
 
     @property

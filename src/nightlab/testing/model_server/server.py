@@ -31,6 +31,7 @@ ENDPOINTS: dict[str, Wire] = {
     "/responses": Responses(),
 }
 GEMINI = Gemini()
+SEARCH_AGAIN_S = 0.25
 GEMINI_PATH = re.compile(r"/models/([^/:]+):(\w+)$")
 MESSAGES = {
     400: "the request is not valid",
@@ -204,6 +205,8 @@ class ModelServer:
             **about,
         )
         delay_s = (due.failure or (due.answer[0] if due.answer else Step("say"))).delay_s
+        if due.search and due.attempt > 1:
+            delay_s = SEARCH_AGAIN_S
         if line.wait(delay_s):
             answer = answer_to(due, asked, self.scenario.final, about["prompt_tokens"])
             self._deliver(line, wire, asked, answer, due.failure)
