@@ -487,7 +487,10 @@ def hidden_tool_calls(server: ModelServer, found_at: int, rounds: int) -> list[d
         call = json.loads(connection.getresponse().read())["output"][0]
         connection.close()
         calls.append(call)
-        output = {"type": f"{call['type']}_output", "call_id": call.get("call_id"), "output": "ok"}
+        kind = (
+            "tool_search_output" if call["type"] == "tool_search_call" else "function_call_output"
+        )
+        output = {"type": kind, "call_id": call.get("call_id"), "output": "ok"}
         items += [call, output | ({"tools": [group]} if number == found_at else {})]
     return calls
 
