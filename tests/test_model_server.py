@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -343,6 +344,48 @@ def test_a_hung_request_ends_when_its_client_has_gone() -> None:
         while threading.active_count() > idle and time.monotonic() < until:
             time.sleep(0.02)
         assert threading.active_count() == idle
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "content-length: 1000000000000",
+        "content-length: -5",
+        "content-length: many",
+        "transfer-encoding: chunked\r\n\r\nzz",
+        "transfer-encoding: chunked\r\n\r\nfffffffffff",
+        "content-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_and_takes_no_turn(head: str) -> None:
+    with ModelServer(scenario([SAY])) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+            raw.sendall(f"POST /v1/messages HTTP/1.1\r\n{head}\r\n\r\n".encode())
+            assert raw.recv(100).startswith(b"HTTP/1.1 400 ")
+        assert server.requests == []
+        assert not server.spent
+
+
+def test_a_body_in_compressed_chunks_is_read() -> None:
+    with ModelServer(scenario([SAY])) as server:
+        path, body = Talk(server, "responses").request()
+        packed = gzip.compress(json.dumps(body).encode())
+        pieces = [packed[:50], packed[50:]]
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        headers = {"content-encoding": "gzip", "transfer-encoding": "chunked"}
+        connection.request("POST", path, iter(pieces), headers, encode_chunked=True)
+        assert connection.getresponse().status == 200
+        connection.close()
+    assert server.requests[0].body == body
+
+
+def test_of_many_requests_only_the_newest_bodies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nightlab.testing.model_server.server.BODIES_MAX", 3)
+    with ModelServer(scenario({"steps": [SAY], "repeat": "always"})) as server:
+        for _ in range(5):
+            Talk(server, "chat").ask()
+    assert [bool(request.body) for request in server.requests] == [False, False, True, True, True]
+    assert all(request.prompt_tokens > 0 for request in server.requests)
 
 
 def test_what_is_not_a_model_request_takes_no_turn() -> None:

@@ -40,6 +40,8 @@ from nightlab.testing.model_server.scenarios import Scenario, Step, Turn
 # Answers after which clients ask again without being told to.
 NUDGED = ("nothing", "refuse")
 SEARCHES_MAX = 20
+# (role, length, hash of the text): prompts are long, and a server may see thousands
+_Digest = tuple[str, int, int]
 SPOKEN = ("say", "ask", "refuse", "nothing")
 
 
@@ -77,7 +79,7 @@ class _Conversation:
     turn_number: int | None
     turn: Turn | None
     slots: list[Slot]
-    opening: tuple[Message, ...]
+    opening: tuple[_Digest, ...]
     base: int
     attempts: Counter[int] = field(default_factory=Counter)
     answered: set[int] = field(default_factory=set)
@@ -85,15 +87,17 @@ class _Conversation:
     # (slot, assistant turns in the request) of each answer that was a search for a tool
     searches: set[tuple[int, int]] = field(default_factory=set)
 
-    def starts(self, messages: tuple[Message, ...]) -> bool:
-        return _said(messages[: len(self.opening)]) == _said(self.opening)
+    def starts(self, digests: tuple[_Digest, ...]) -> bool:
+        return digests[: len(self.opening)] == self.opening
 
     def nudged_by(self, messages: tuple[Message, ...]) -> bool:
         """Is this the opening with a line of the client's own below it?"""
-        before, now = _said(self.opening), _said(messages)
-        if self.last != "nothing" or len(before) != len(now) or before[:-1] != now[:-1]:
+        if self.last != "nothing" or len(messages) != len(self.opening) or not messages:
             return False
-        return bool(now) and now[-1][1].startswith(f"{before[-1][1]}\n")
+        length, last = self.opening[-1][1], messages[-1]
+        above = Message(last.role, last.text[:length])
+        below = last.text[length:]
+        return below.startswith("\n") and _digests((*messages[:-1], above)) == self.opening
 
     def place(self, turns: int) -> int:
         """The slot of a request with so many assistant turns."""
@@ -169,7 +173,7 @@ class Conversations:
             return all(turn.repeat is None or self._used[i] >= turn.repeat for i, turn in turns)
 
     def _of(self, asked: Asked) -> _Conversation:
-        found = self._find(asked)
+        found = self._find(asked, _digests(asked.messages))
         if found is None:
             return self._nudged(asked) or self._open(asked)
         if len(asked.messages) == len(found.opening):
@@ -177,10 +181,10 @@ class Conversations:
         anew = found.over and asked.turns > found.base and found.last not in NUDGED
         return self._open(asked) if anew and _prompts_anew(asked.messages) else found
 
-    def _find(self, asked: Asked) -> _Conversation | None:
+    def _find(self, asked: Asked, digests: tuple[_Digest, ...]) -> _Conversation | None:
         marks = [n for m in asked.messages for i in m.ids for n in self._marks.findall(i)]
         marked = self._known[int(marks[-1]) - 1] if marks else None
-        alike = [c for c in self._known if c.starts(asked.messages)]
+        alike = [c for c in self._known if c.starts(digests)]
         if not alike:
             return marked
         longest = max(len(c.opening) for c in alike)
@@ -195,7 +199,7 @@ class Conversations:
             if conversation.nudged_by(asked.messages):
                 # The empty answer is not in the request: it counts as the turn that it was.
                 conversation.base -= 1
-                conversation.opening = asked.messages
+                conversation.opening = _digests(asked.messages)
                 return conversation
         return None
 
@@ -214,7 +218,7 @@ class Conversations:
             turn_number=None if taken is None else taken + 1,
             turn=turn,
             slots=[] if turn is None else _slots(turn, texts_only=not asked.tools),
-            opening=asked.messages,
+            opening=_digests(asked.messages),
             base=asked.turns,
         )
         self._known.append(conversation)
@@ -232,8 +236,8 @@ def prompt_of(asked: Asked) -> str:
     return "\n".join(reversed(said))
 
 
-def _said(messages: tuple[Message, ...]) -> list[tuple[str, str]]:
-    return [(message.role, message.text) for message in messages]
+def _digests(messages: tuple[Message, ...]) -> tuple[_Digest, ...]:
+    return tuple((m.role, len(m.text), hash(m.text)) for m in messages)
 
 
 def _prompts_anew(messages: tuple[Message, ...]) -> bool:
