@@ -17,11 +17,11 @@ keeps it. Rules, in this order:
    a new conversation. So does a new prompt in a resumed session, once its turn is played out.
 5. Not so after ``nothing`` or ``refuse``: many clients ask again by themselves, with a line of
    their own below the prompt or after the refusal. That is the same conversation still.
-
 6. A tool that a client hides behind a search (Codex) is searched for first, several times if
    it must be: its MCP server may still be starting. Those answers are not counted.
 
-So N agents on one server need different prompts only if their turns begin with a failure.
+So N agents at once on one server need different prompts only where their turns begin with a
+failure, or where they offer no tools and so have no ids to be told apart by.
 """
 
 from __future__ import annotations
