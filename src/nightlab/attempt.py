@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from nightlab import runs
+from nightlab import integrity, runs
 from nightlab.devices import Slot
 from nightlab.events import RunStarted
 from nightlab.executors import Job
@@ -45,6 +45,7 @@ class Attempt:
             return self._evaluated(self._trained, finished)
         study = self.rig.study
         run = runs.measure(self.started, self.began_at, finished, self._folder, study.objective)
+        run = msgspec.structs.replace(run, notes=(*run.notes, *self._late(run)))
         broken = self._seal.broken()
         if broken:
             return tampered(run, broken)
@@ -80,12 +81,16 @@ class Attempt:
             detail=evaluated.detail,
             traceback=evaluated.traceback,
             metrics=claims | evaluated.metrics,
-            notes=evaluated.notes,
+            notes=(*evaluated.notes, *self._late(trained)),
             evaluate_s=evaluated.duration_s,
         )
         if evaluated.outcome in (Outcome.OK, Outcome.DIVERGED):
             return whole
         return _not_evaluated(whole, evaluated.detail)
+
+    def _late(self, run: Run) -> tuple[str, ...]:
+        late = integrity.overrun(run.duration_s, self.rig.study.budget_s)
+        return (late,) if late and run.outcome is Outcome.OK else ()
 
     def _copy_out(self, name: str) -> None:
         rig = self.rig
