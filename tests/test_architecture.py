@@ -22,6 +22,8 @@ LAYERS: list[list[str]] = [
         "stats",
         "judge",
         "events",
+        "accounts",
+        "backlog",
         "history",
         "budget",
         "scope",
@@ -43,6 +45,7 @@ LAYERS: list[list[str]] = [
     ["sandboxes", "executors", "researchers"],
     [
         "views",
+        "contexts",
         "commits",
         "ledger",
         "runs",
