@@ -38,6 +38,8 @@ LAYERS: list[list[str]] = [
         "_capture",
         "inbox",
         "process",
+        "_gitguard",
+        "_gitindex",
         "git",
         "devices",
         "seal",

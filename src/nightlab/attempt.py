@@ -39,8 +39,10 @@ class Attempt:
     def finish(self, finished: Finished) -> Run | None:
         """Take the end of ``job``: the run's record, or None when evaluation has begun.
 
-        Raises ExecutorError, SandboxError, GitError or OSError when infrastructure failed.
+        Raises ExecutorError, SandboxError, GitError or OSError when infrastructure failed,
+        SealError when git's settings have changed.
         """
+        self.rig.repo.check_settings()
         if self._trained is not None:
             return self._evaluated(self._trained, finished)
         study = self.rig.study
