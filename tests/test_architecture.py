@@ -58,6 +58,7 @@ LAYERS: list[list[str]] = [
         "loop",
         "reach",
         "project",
+        "evaluators",
     ],
     ["testing", "report", "plot", "demo", "cli", "__main__"],
 ]
