@@ -38,6 +38,7 @@ LAYERS: list[list[str]] = [
         "_capture",
         "inbox",
         "process",
+        "_removal",
         "_gitguard",
         "_gitindex",
         "git",

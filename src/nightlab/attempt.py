@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nightlab import integrity, runs
+from nightlab._removal import remove_tree
 from nightlab.devices import Slot
 from nightlab.events import RunStarted
 from nightlab.executors import Job
@@ -64,7 +65,7 @@ class Attempt:
 
     def _begin_evaluation(self) -> None:
         box = self._folder / runs.EVALUATION
-        runs.remove_tree(box)  # where nothing confines it, training may have made one
+        remove_tree(box)  # where nothing confines it, training may have made one
         box.mkdir()
         self._copy_out(f"{runs.EVALUATION}/tree")
         order = runs.evaluation(self.rig, self.started, self.slot, self._scope)
