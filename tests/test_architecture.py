@@ -38,6 +38,9 @@ LAYERS: list[list[str]] = [
         "_capture",
         "inbox",
         "process",
+        "_removal",
+        "_gitguard",
+        "_gitindex",
         "git",
         "devices",
         "seal",
@@ -59,6 +62,7 @@ LAYERS: list[list[str]] = [
         "loop",
         "reach",
         "project",
+        "evaluators",
     ],
     ["testing", "report", "plot", "demo", "cli", "__main__"],
 ]
