@@ -195,6 +195,7 @@ class Child:
         self.pid = shim.pid  # of the shim: the top of the run's tree
         self._shim = shim
         self._capture = capture
+        self.news = capture.news  # what was printed since the last call
         self._wall_s = wall_s
         self._grace_s = grace_s
         self._oom_kills = _oom_kills()

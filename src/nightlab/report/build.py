@@ -14,7 +14,7 @@ from nightlab.model import (
     values_of,
 )
 from nightlab.report import advice, claims, lessons
-from nightlab.report.schema import Ending, Facts, Row, Setting, Totals
+from nightlab.report.schema import EarlyStops, Ending, Facts, Row, Setting, Totals
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
@@ -44,6 +44,12 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         started_at=history.started.at,
         ending=ended,
         totals=totals(history, locked=locked, now=now),
+        early=EarlyStops(
+            stopped=history.early.stopped,
+            saved_s=history.early.saved_s,
+            audited=history.early.audited,
+            wrong=history.early.wrong,
+        ),
         noise=seen,
         baseline=claims.estimated(history.baseline, metric) if history.baseline else None,
         incumbent=claims.estimated(history.incumbent, metric) if history.incumbent else None,
