@@ -89,6 +89,15 @@ class Lessons:
             sample = Sample(name=first.curve.name, gaps=gaps, effect=effect)
             self.samples = [*self.samples[1 - _REMEMBER :], sample]
 
+    def summary(self) -> dict[str, float]:
+        """For ``nightlab status``."""
+        return {
+            "stopped": self.stopped,
+            "saved_seconds": round(self.saved_s, 3),
+            "audited": self.audited,
+            "wrong": self.wrong,
+        }
+
     def refuted(self, level: float) -> bool:
         """Whether the audit has shown that more is stopped wrongly than ``level`` allows."""
         tail = sum(
