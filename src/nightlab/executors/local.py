@@ -87,6 +87,10 @@ def begin(order: Order) -> LocalJob:
             fsize_bytes=launch.fsize_bytes,
             log_bytes=order.log_bytes,
             pass_fds=launch.pass_fds,
+            processes=launch.processes,
+            folders=launch.folders,
+            disk_bytes=launch.disk_bytes,
+            grouped=launch.grouped,
         )
     except BaseException:
         launch.cleanup()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlab import _shim, process
+from nightlab import _proc, process
 from nightlab.errors import NightlabError, SandboxError
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Launch, Options, _nobody
@@ -175,6 +175,9 @@ class ContainerSandbox:
                 env=inside | client,
                 cwd=Path("/"),
                 memory_bytes=cell.memory_bytes,
+                folders=cell.own,
+                disk_bytes=self._options.all_bytes(cell),
+                grouped=False,  # the engine makes its own
                 cleanup=stack.pop_all().close,
                 refused=relay.refused if relay else _nobody,
                 box=box,
@@ -186,7 +189,7 @@ class ContainerSandbox:
         if not isinstance(launch, _Contained) or launch.box is None:
             return None
         box = launch.box
-        if finished.timed_out or finished.stopped or finished.oom:
+        if finished.cut_short:
             return None
         state = box.state()
         if state is None:
@@ -240,7 +243,7 @@ def _gate(cell: Cell, stack: contextlib.ExitStack) -> tuple[Relay | None, _Gate]
 def _walls(cell: Cell, options: Options) -> Iterator[str]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     most = min(memory // 4, cell.memory_bytes or memory)
-    processes = options.processes or 64 + 16 * (os.cpu_count() or 1)
+    processes = options.most_processes
     yield from ("--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL")
     yield from ("--security-opt", "no-new-privileges", "--security-opt", "label=disable")
     yield from ("--pids-limit", str(processes), "--hostname", "nightlab", "--log-driver", "none")
@@ -257,7 +260,7 @@ def _walls(cell: Cell, options: Options) -> Iterator[str]:
 
 
 def _user(engine: str, cell: Cell) -> Iterator[str]:
-    uid = own_uid(cell.run_dir)
+    uid = own_uid(cell)
     if uid is not None:
         check_readable((*cell.data, *cell.read))
         hand_over(cell, uid)
@@ -273,8 +276,7 @@ def _user(engine: str, cell: Cell) -> Iterator[str]:
 
 
 def _mounts(cell: Cell) -> Iterator[str]:
-    own = (cell.run_dir, cell.tree, *cell.write, *((cell.home,) if cell.home else ()))
-    writable = [place for place in own if cell.run_dir not in place.parents]
+    writable = [place for place in cell.own if cell.run_dir not in place.parents]
     both = {str(place): str(place) for place in (*cell.data, *cell.read)}
     home = Path(os.environ.get("HOME", "/nonexistent"))
     for place in cell.data:  # a script looks for it below its home, too
@@ -304,13 +306,13 @@ def _volume(source: Path | str, target: Path | str, mode: str) -> str:
 
 def _owner() -> str:
     """This process, in a way that no later one is taken for it."""
-    fields = _shim.stat_fields(os.getpid())
+    fields = _proc.stat_fields(os.getpid())
     return f"{os.getpid()}.{fields[19].decode() if len(fields) > 19 else 0}"
 
 
 def sweep(engine: str) -> int:
     """Remove containers of dead nightlabs on this machine. How many there were."""
-    if not _shim.LINUX:
+    if not _proc.LINUX:
         return 0
     label = "index .Labels" if engine == "podman" else ".Label"
     listing = f'{{{{.ID}}}} {{{{{label} "{_LABEL}"}}}}'
@@ -320,7 +322,7 @@ def sweep(engine: str) -> int:
         found = re.fullmatch(r"(\w+) (\d+)\.(\d+)", line.strip())
         if found is None:
             continue
-        fields = _shim.stat_fields(found[2])
+        fields = _proc.stat_fields(found[2])
         if len(fields) <= 19 or fields[19].decode() != found[3]:
             remove(engine, found[1])
             count += 1

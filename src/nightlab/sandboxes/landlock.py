@@ -108,8 +108,7 @@ class LandlockSandbox:
             read += map(str, inside.shown)
             read += [str(p) for data in cell.data for p in _without(data, cell.hidden)]
             around = {str(folder) for path in cell.hidden for folder in path.parents}
-            write = [str(cell.run_dir), str(cell.tree), str(own)]
-            write += map(str, (*cell.write, *((cell.home,) if cell.home else ())))
+            write = [*map(str, cell.own), str(own)]
             write += [f"/dev/{name}" for name in _DEVICES]
             if cell.gpus:  # the driver writes the names of its threads into /proc
                 read.append("/sys")
@@ -134,6 +133,9 @@ class LandlockSandbox:
                 cwd=cell.cwd,
                 memory_bytes=cell.memory_bytes,
                 fsize_bytes=self._options.disk_bytes,
+                folders=(*cell.own, own),
+                disk_bytes=self._options.all_bytes(cell),
+                processes=self._options.most_processes,
                 pass_fds=tuple(files.fds),
                 cleanup=stack.pop_all().close,
                 refused=relay.refused if relay else _nobody,
@@ -143,7 +145,13 @@ class LandlockSandbox:
     def broke(self, launch: Launch, finished: Finished) -> str | None:
         """The launcher says in a file of its own that it is up, or what failed."""
         told = launch.told if isinstance(launch, _Confined) else None
-        if told is None or finished.timed_out or finished.stopped or finished.oom:
+        if (
+            told is None
+            or finished.timed_out
+            or finished.stopped
+            or finished.oom
+            or finished.overran
+        ):
             return None
         said = told.read()
         if said == _UP:

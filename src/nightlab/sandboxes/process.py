@@ -84,6 +84,9 @@ class ProcessSandbox:
             cwd=cell.cwd,
             memory_bytes=cell.memory_bytes,
             fsize_bytes=self._options.disk_bytes,
+            folders=cell.own,
+            disk_bytes=self._options.all_bytes(cell),
+            processes=self._options.most_processes,
         )
 
     def broke(self, launch: Launch, finished: Finished) -> str | None:

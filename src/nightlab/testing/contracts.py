@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from nightlab import _shim, process
+from nightlab import _proc, process
 from nightlab.devices import Slot
 from nightlab.executors import Executor, Job, Order
 from nightlab.process import Finished
@@ -34,11 +34,11 @@ CONTRACT_SLOT = Slot("cpu0", env={"NIGHTLAB_CONTRACT_SLOT": "zero"})
 
 def alive(text: str) -> list[int]:
     """Processes whose command line holds the text, found in /proc; zombies have none."""
-    if not _shim.LINUX:
+    if not _proc.LINUX:
         return []
     needle = text.encode()
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
-    return [pid for pid in pids if needle in _shim.read_proc(pid, "cmdline")]
+    return [pid for pid in pids if needle in _proc.read_proc(pid, "cmdline")]
 
 
 def fresh_sleep() -> str:
