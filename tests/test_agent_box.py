@@ -20,7 +20,16 @@ import pytest
 from nightlab import process
 from nightlab.errors import ConfigError, SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Endpoint, Launch, Options, Sandbox, _landlock, agent_cell
+from nightlab.sandboxes import (
+    Cell,
+    Endpoint,
+    Launch,
+    Options,
+    Sandbox,
+    _landlock,
+    _profile,
+    agent_cell,
+)
 from nightlab.sandboxes.bubblewrap import BubblewrapSandbox
 from nightlab.sandboxes.container import ContainerSandbox
 from nightlab.sandboxes.landlock import LandlockSandbox
@@ -454,3 +463,20 @@ def test_an_agent_under_landlock_has_its_home_and_a_proxy_that_refuses(
     assert done.launch.refused() == {"pypi.org:443": 1}
     assert cell.home is not None
     assert (cell.home / "new").exists()
+
+
+def test_a_container_has_no_socket_to_the_machine_around_a_virtual_one(
+    podman: Sandbox, tmp_path: Path
+) -> None:
+    tree, run_dir = tmp_path / "tree", tmp_path / "run"
+    tree.mkdir()
+    run_dir.mkdir()
+    (tree / "probe.py").write_text(
+        "import socket\nfor family in (40, 2, 1):\n    try:\n        socket.socket(family, 1)\n"
+        "        print('made')\n    except OSError as error:\n        print(error.errno)\n"
+    )
+    if not _profile.OF_PODMAN.is_file():
+        pytest.skip("podman's list of system calls is not where it usually lies")
+    done = run(podman, Cell("python3 probe.py", tree, tree, run_dir))
+    assert done.text.split()[1:] == ["made", "made"]
+    assert done.text.split()[0] != "made"

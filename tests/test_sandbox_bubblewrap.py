@@ -456,7 +456,7 @@ def test_the_filter_decides_as_it_says_on_every_machine(machine: str, arch: int,
     program = _seccomp.program(machine, (1, 2))
     assert program is not None
     assert len(program) // 8 < 4096
-    for name, numbers in _seccomp._DENIED.items():
+    for name, numbers in _seccomp.DENIED.items():
         if numbers[at] >= 0:
             assert decide(program, arch, numbers[at]) == EPERM, name
     calls = {name: numbers[at] for name, numbers in _seccomp._CALLS.items()}

@@ -58,6 +58,7 @@ class Finished:
     when the run killed its shim. ``log_bytes`` counts what it printed, of which at most the
     log's cap was stored. ``survivors`` are pids that could not be killed (uninterruptible in a
     driver); empty is the proof. ``overran``: we killed it for writing more than this.
+    ``peak_gpu_bytes``: what it held on its GPUs, as an executor sampled it.
     """
 
     exit_code: int | None
@@ -71,6 +72,7 @@ class Finished:
     log_bytes: int
     survivors: tuple[int, ...] = ()
     overran: str = ""
+    peak_gpu_bytes: int | None = None
 
     @property
     def cut_short(self) -> bool:

@@ -276,6 +276,7 @@ def measure(
         duration_s=finished.duration_s,
         cpu_s=finished.cpu_s,
         peak_memory_bytes=finished.peak_memory_bytes,
+        peak_gpu_bytes=finished.peak_gpu_bytes,
         exit_code=finished.exit_code,
         traceback=trace,
         notes=tuple(process.clean(note) for note in measured.notes),

@@ -30,7 +30,7 @@ _CALLS = {
     "unshare": (272, 97),
 }
 # Other processes, keys, modules, mounts, clocks, swap, and young or large kernel surfaces.
-_DENIED = {
+DENIED = {
     "acct": (163, 89),
     "add_key": (248, 217),
     "adjtimex": (159, 171),
@@ -148,7 +148,7 @@ def program(machine: str, families: tuple[int, ...], *, tcp: bool = False) -> by
     code += _step(_LOAD, _NR)
     if machine == "x86_64":
         code += _step(_IF_BITS, _X32_BIT, 0, 1) + _step(_RETURN, _KILL)
-    for numbers in _DENIED.values():
+    for numbers in DENIED.values():
         if numbers[at] >= 0:
             code += _in_call(numbers[at], _refuse(errno.EPERM))
     code += _in_call(_CALLS["clone3"][at], _refuse(errno.ENOSYS))

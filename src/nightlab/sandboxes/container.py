@@ -22,7 +22,7 @@ from typing import Any
 from nightlab import _proc, process
 from nightlab.errors import NightlabError, SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Launch, Options, _nobody
+from nightlab.sandboxes import Cell, Launch, Options, _nobody, _profile
 from nightlab.sandboxes._owner import check_readable, hand_over, own_uid
 from nightlab.sandboxes._relay import Relay, gate_source
 from nightlab.sandboxes._tree import sealed
@@ -164,7 +164,7 @@ class ContainerSandbox:
             relay, gate = _gate(cell, stack)
             inside |= relay.env if relay else {}
             argv = [engine, "run", "--name", box.name, "--label", f"{_LABEL}={_owner()}"]
-            argv += [*_walls(cell, self._options), *_user(engine, cell)]
+            argv += [*_walls(cell, self._options), *_user(engine, cell), *_filter(engine, stack)]
             for key, value in inside.items():
                 argv += ["--env", f"{key}={value}" if key in client else key]
             argv += [*_mounts(cell), *gate.flags, "--workdir", str(cell.cwd)]
@@ -257,6 +257,16 @@ def _walls(cell: Cell, options: Options) -> Iterator[str]:
     yield from ("--ulimit", f"nproc={processes + 1024}:{processes + 1024}")
     if options.disk_bytes:
         yield from ("--ulimit", f"fsize={options.disk_bytes}:{options.disk_bytes}")
+
+
+def _filter(engine: str, stack: contextlib.ExitStack) -> Iterator[str]:
+    if engine == "podman" and _profile.OF_PODMAN.is_file():
+        text = _profile.stricter(_profile.OF_PODMAN.read_text())
+        if text is not None:
+            file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".json"))  # noqa: SIM115
+            file.write(text)
+            file.flush()
+            yield from ("--security-opt", f"seccomp={file.name}")
 
 
 def _user(engine: str, cell: Cell) -> Iterator[str]:
