@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -50,6 +51,15 @@ def test_too_many_files_are_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyP
     disk = disk_of(tmp_path, 1 << 40)
     assert passed(disk)
     assert disk.full == "files"
+
+
+def test_folders_too_deep_to_be_looked_at_are_too_much(tmp_path: Path) -> None:
+    program = "import os\nfor _ in range(30): os.mkdir('d' * 200); os.chdir('d' * 200)"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    disk = disk_of(tmp_path, 1 << 40)
+    assert passed(disk)
+    assert disk.full == "depth"
+    subprocess.run(["rm", "-rf", "--", str(tmp_path / ("d" * 200))], check=True)
 
 
 def test_many_files_cost_a_hundredth_of_a_core(tmp_path: Path) -> None:

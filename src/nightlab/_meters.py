@@ -16,6 +16,7 @@ _BLOCK_BYTES = 512
 _SHARE = 0.01
 _PASS_EVERY_S = 0.5
 MOST_ENTRIES = 1_000_000
+_TOO_LONG = 36  # ENAMETOOLONG on Linux; the module errno is not built in everywhere
 
 
 class Meter:
@@ -81,7 +82,7 @@ class Disk:
     def __init__(self, folders: Sequence[bytes], limit_bytes: int | None) -> None:
         self.folders = folders
         self.limit_bytes = limit_bytes
-        self.full = ""  # "bytes" or "files", once there are too many
+        self.full = ""  # "bytes", "files" or "depth", once there is too much
         self._pass: Iterator[None] | None = None
         self._next_at = self._saved_s = 0.0
         self._asked_at = time.monotonic()
@@ -114,8 +115,11 @@ class Disk:
         while queue:
             try:
                 inside = os.scandir(_opened(*queue.pop()))
-            except OSError:  # gone
-                continue
+            except OSError as error:
+                if error.errno == _TOO_LONG:  # nothing below can be looked at by its name
+                    self.full = "depth"
+                    return
+                continue  # gone
             with inside:
                 for entry in inside:
                     yield None
@@ -123,7 +127,10 @@ class Disk:
                         found = entry.stat(follow_symlinks=False)
                         if entry.is_dir(follow_symlinks=False):
                             queue.append((entry.path, found))
-                    except OSError:
+                    except OSError as error:
+                        if error.errno == _TOO_LONG:
+                            self.full = "depth"
+                            return
                         continue
                     if found.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
                         if (found.st_dev, found.st_ino) in seen:

@@ -307,6 +307,8 @@ class Child:
     def _overran(self, full: str) -> str:
         if full == "files":
             return f"{_meters.MOST_ENTRIES:,} files"
+        if full == "depth":
+            return "the system can name: folders too deep"
         mib = (self._limits.disk_bytes or 0) / 1024**2
         return (f"{mib / 1024:.3g} GiB" if mib >= 1024 else f"{mib:.3g} MiB") if full else ""
 

@@ -41,6 +41,7 @@ from tests.support import git
 # The interpreter of runs: one without a virtual environment has user sites to plant things in,
 # and any user may read it.
 PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+DISK_BYTES = 128 << 20
 MEMORY_BYTES = 160 << 20
 _MOST_RUNS = 14
 _PATIENCE_S = 60.0
@@ -495,7 +496,7 @@ class World:
 @contextmanager
 def opened(sandbox: str) -> Iterator[World]:
     """A world of its own. Raises SandboxError where the sandbox does not work."""
-    box = open_sandbox(sandbox, Options(image=image.NAME))
+    box = open_sandbox(sandbox, Options(image=image.NAME, disk_bytes=DISK_BYTES))
     # Not below pytest's folder, which only its own user may enter.
     folder = tempfile.mkdtemp(prefix="redteam-")
     os.chmod(folder, 0o755)

@@ -75,8 +75,8 @@ class BubblewrapSandbox:
 
     name = "bubblewrap"
     covers = (
-        "your files, home and secrets, the network, other processes, memory, processes left"
-        " behind, and most of the kernel's calls"
+        "your files, home and secrets, the network, other processes, memory, disk, processes"
+        " left behind, and most of the kernel's calls"
     )
     leaves_open = "the kernel itself, the GPU driver, and whatever the run prints about itself"
 

@@ -85,7 +85,7 @@ class ContainerSandbox:
 
     name = "container"
     covers = (
-        "your files, home and secrets, the network, other processes, memory, processes left"
+        "your files, home and secrets, the network, other processes, memory, disk, processes left"
         " behind, some of the kernel's calls"
     )
     leaves_open = "the container engine, the kernel, the GPU driver, what the run says of itself"

@@ -45,7 +45,7 @@ class LandlockSandbox:
     name = "landlock"
     covers = (
         "your files, home and secrets, the network, signals to other processes (Linux 6.12 on),"
-        " memory, processes left behind, and most of the kernel's calls"
+        " memory, disk, processes left behind, and most of the kernel's calls"
     )
     leaves_open = (
         "local sockets with a path, the list of processes, shared memory, file modes and times,"

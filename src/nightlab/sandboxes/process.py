@@ -48,7 +48,10 @@ class ProcessSandbox:
     """A session and process group of its own, limits, a scrubbed environment; no walls."""
 
     name = "process"
-    covers = "time, memory, every process a run leaves behind, secrets in your environment"
+    covers = (
+        "time, memory, disk (its own folders), every process a run leaves behind, secrets in your"
+        " environment"
+    )
     leaves_open = "your files, the network, your other processes: a run can do what you can"
 
     confines_network = False
