@@ -354,9 +354,9 @@ def test_declared_data_is_there_and_undeclared_is_not(tmp_path: Path) -> None:
 
 
 def _context(engine: object) -> object:
-    from nightlab import views
+    from nightlab import contexts
 
-    return views.context(engine.history, engine.files_in_scope())  # type: ignore[attr-defined]
+    return contexts.build(engine.history, engine.files_in_scope(), engine.paths.root)  # type: ignore[attr-defined]
 
 
 # -- found in review, each once a way to end or bend a night

@@ -33,6 +33,8 @@ def claim_of(proposal: Proposal, added: int, removed: int) -> Claim:
         changes=proposal.changes,
         lines_added=added,
         lines_removed=removed,
+        expects=one_line(proposal.expects),
+        idea=proposal.idea,
     )
 
 

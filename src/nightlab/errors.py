@@ -90,7 +90,26 @@ class ExecutorError(NightlabError):
 
 
 class ResearcherError(NightlabError):
-    """No proposal came of this attempt. The night goes on."""
+    """No proposal came of this attempt. The night goes on.
+
+    ``answer`` is a ``model.Answer``, ``usage`` a ``model.Usage`` or None (what the attempt
+    cost all the same). ``retry_after_s`` is what a rate limit asked for, None where it did not.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        hint: str = "nightlab doctor",
+        *,
+        answer: str = "failed",
+        usage: object = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(what, why, hint)
+        self.answer = answer
+        self.usage = usage
+        self.retry_after_s = retry_after_s
 
 
 class Exhausted(ResearcherError):  # noqa: N818  a state, as StopIteration is

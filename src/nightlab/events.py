@@ -11,7 +11,17 @@ import re
 
 import msgspec
 
-from nightlab.model import Claim, Decision, Purpose, Run, Study, Verdict
+from nightlab.model import (
+    Answer,
+    Claim,
+    Decision,
+    Idea,
+    Purpose,
+    Run,
+    Study,
+    Usage,
+    Verdict,
+)
 
 FORMAT = 1  # of the journal; a higher number is refused, a lower one upgraded here
 
@@ -85,6 +95,15 @@ class Rebased(Event, frozen=True):
     commit: str
 
 
+class Amended(Event, frozen=True):
+    """The researcher fixed its own crash: the same experiment, another tree, runs anew."""
+
+    number: int
+    tree: str
+    commit: str
+    claim: Claim
+
+
 class RunStarted(Event, frozen=True):
     """Intent to run. ``marker`` is in the environment of every process of the run."""
 
@@ -127,6 +146,36 @@ class Refused(Event, frozen=True):
     researcher: str = ""
 
 
+class Asked(Event, frozen=True):
+    """A researcher was asked once: what for (propose, fix, plan), what came, what it cost.
+
+    ``number`` is the experiment that came of it or that it was to fix, None without one.
+    """
+
+    task: str
+    researcher: str
+    answer: Answer
+    usage: Usage = Usage()
+    number: int | None = None
+    detail: str = ""
+
+
+class IdeaAdded(Event, frozen=True):
+    """An idea joined the backlog; ``message`` as in Noted, where a person sent it."""
+
+    idea: Idea
+    author: str = ""
+    message: str = ""
+
+
+class IdeaChanged(Event, frozen=True):
+    """An idea as it is from now on: another priority, other words, vetoed."""
+
+    idea: Idea
+    author: str = ""
+    message: str = ""
+
+
 class Noted(Event, frozen=True):
     """A person's nudge. ``message`` is its file's name in the inbox: it is taken once."""
 
@@ -158,11 +207,15 @@ AnyEvent = (
     | Proposed
     | Committed
     | Rebased
+    | Amended
     | RunStarted
     | RunFinished
     | Judged
     | Settled
     | Refused
+    | Asked
+    | IdeaAdded
+    | IdeaChanged
     | Noted
     | Paused
     | Resumed

@@ -10,11 +10,17 @@ from collections.abc import Iterable
 
 import msgspec
 
+from nightlab.accounts import Accounts
+from nightlab.backlog import Backlog
 from nightlab.errors import JournalError
 from nightlab.events import (
     FORMAT,
+    Amended,
     AnyEvent,
+    Asked,
     Committed,
+    IdeaAdded,
+    IdeaChanged,
     Judged,
     Noted,
     Paused,
@@ -90,6 +96,9 @@ class History:
         self.last_seq = started.seq
         self.last_at = started.at
         self.tried: dict[str, int] = {}  # tree -> the experiment that tried it
+        self.fixes: dict[int, int] = {}  # of open experiments: how often each was amended
+        self.accounts = Accounts()
+        self.backlog = Backlog()
 
     @property
     def incumbent(self) -> Experiment | None:
@@ -159,6 +168,7 @@ class History:
         )
         self.trees[event.number] = event.tree
         self.tried.setdefault(event.tree, event.number)
+        self.backlog.follow(event.number, event.claim)
         self.refusals = []
 
     def _committed(self, event: Committed) -> None:
@@ -167,6 +177,13 @@ class History:
     def _rebased(self, event: Rebased) -> None:
         self._replace(event.number, parent=event.parent, commit=event.commit, runs=(), value=None)
         self.trees[event.number] = event.tree
+        self.noise.restart(event.number)
+
+    def _amended(self, event: Amended) -> None:
+        self._replace(event.number, commit=event.commit, claim=event.claim, runs=(), value=None)
+        self.trees[event.number] = event.tree
+        self.tried.setdefault(event.tree, event.number)
+        self.fixes[event.number] = self.fixes.get(event.number, 0) + 1
         self.noise.restart(event.number)
 
     def _run_started(self, event: RunStarted) -> None:
@@ -215,6 +232,7 @@ class History:
             runs=runs,
         )
         self.trees.pop(event.number, None)
+        self.fixes.pop(event.number, None)
         verdict = event.verdict
         setattr(self.counts, verdict.value, getattr(self.counts, verdict.value) + 1)
         self.crashes_in_a_row = self.crashes_in_a_row + 1 if verdict is Verdict.CRASH else 0
@@ -232,6 +250,15 @@ class History:
     def _refused(self, event: Refused) -> None:
         self.refused += 1
         self.refusals = [*self.refusals[-9:], event]
+
+    def _asked(self, event: Asked) -> None:
+        self.accounts.take(event)
+
+    def _idea_added(self, event: IdeaAdded) -> None:
+        self.backlog.take(event.idea)
+
+    def _idea_changed(self, event: IdeaChanged) -> None:
+        self.backlog.take(event.idea)
 
     def _noted(self, event: Noted) -> None:
         self.notes.append(event)

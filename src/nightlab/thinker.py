@@ -13,14 +13,13 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from nightlab import views
+from nightlab import contexts
 from nightlab.engine import Engine
 from nightlab.errors import ConfigError, Exhausted, ResearcherError, ScopeError
 from nightlab.events import Warned
 from nightlab.model import Experiment, Proposal
 from nightlab.researchers import Context, Researcher
 
-_PROGRAM_CHARS = 50_000
 _REFUSALS_AT_ONCE = 3  # a researcher may err a few times before it is made to wait
 _BACKOFF_MOST_S = 300.0
 
@@ -76,7 +75,7 @@ class Thinker:
             return
         engine = self._engine
         files = engine.files_in_scope()
-        context = views.context(engine.history, files, self._program())
+        context = contexts.build(engine.history, files, engine.paths.root)
         self._thought = _Thought(context, engine.history.tip, Future(), time.monotonic())
         self._tasks.put(self._thought)
 
@@ -147,13 +146,6 @@ class Thinker:
         if beyond > 0:
             wait_s = min(_BACKOFF_MOST_S, 0.25 * 2.0 ** min(beyond, 12))
             self._ask_again_at = time.monotonic() + wait_s
-
-    def _program(self) -> str:
-        try:
-            path = self._engine.paths.root / "program.md"
-            return path.read_text(encoding="utf-8", errors="replace")[:_PROGRAM_CHARS]
-        except OSError:
-            return ""
 
 
 def _checked(proposal: Proposal) -> Proposal:

@@ -6,7 +6,7 @@ that no screen has a truth of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from nightlab.history import History
@@ -17,10 +17,7 @@ from nightlab.model import (
     Verdict,
     values_of,
 )
-from nightlab.researchers import Context
 from nightlab.stats import group
-
-RECENT = 30  # settled experiments that a researcher is shown in full
 
 
 def spread(runs: tuple[Run, ...], metric: str) -> dict[str, float | int | None]:
@@ -160,26 +157,3 @@ def mean_metrics(runs: tuple[Run, ...]) -> dict[str, float]:
 def keeps(history: History) -> list[Experiment]:
     """The kept experiments after the baseline, in order."""
     return [e for e in history.settled() if e.verdict is Verdict.KEEP and e.number > 1]
-
-
-def context(history: History, files: Mapping[str, str], program: str = "") -> Context:
-    """What a researcher is given for the next proposal; bounded, however long the study."""
-    settled: list[Experiment] = []
-    for number in range(len(history.experiments), 0, -1):
-        experiment = history.experiments[number]
-        if experiment.verdict is not None:
-            settled.append(experiment)
-        if len(settled) == RECENT:
-            break
-    return Context(
-        tag=history.study.tag,
-        number=history.next_number(),
-        objective=history.study.objective,
-        files=files,
-        incumbent=history.incumbent,
-        recent=tuple(reversed(settled)),
-        notes=tuple(n.text for n in history.notes[-20:]),
-        refused=tuple(r.reason for r in history.refusals),
-        program=program,
-        sigma=history.noise.sigma,
-    )

@@ -11,7 +11,7 @@ from nightlab import events
 from nightlab.cli import words
 from nightlab.events import AnyEvent
 from nightlab.history import History
-from nightlab.model import Outcome, Run
+from nightlab.model import Answer, Outcome, Run
 
 _decoder = msgspec.json.Decoder(AnyEvent)
 
@@ -48,6 +48,8 @@ def _said(event: AnyEvent, history: History) -> str | None:
             return f"exp {event.number:<4} begins        {event.claim.description}"
         case events.Rebased():
             return f"exp {event.number:<4} moved         onto the new incumbent; it runs again"
+        case events.Amended():
+            return f"exp {event.number:<4} fixed         by its researcher; it runs again"
         case events.RunFinished():
             return _run(event.run, history)
         case events.Settled():
@@ -56,6 +58,12 @@ def _said(event: AnyEvent, history: History) -> str | None:
             return f"exp {event.number:<4} {event.verdict.value.upper():<12}  {reason}"
         case events.Refused():
             return f"refused   {event.description}: {event.reason}"
+        case events.Asked():
+            return _asked(event)
+        case events.IdeaAdded():
+            return f"idea {event.idea.id:<4} added        {event.idea.text}"
+        case events.IdeaChanged():
+            return f"idea {event.idea.id:<4} {event.idea.state.value:<12} {event.idea.text}"
         case events.Noted():
             return f"note      {event.text}"
         case events.Paused():
@@ -75,6 +83,13 @@ def _said(event: AnyEvent, history: History) -> str | None:
         ):
             return None
     assert_never(event)
+
+
+def _asked(event: events.Asked) -> str | None:
+    if event.answer in (Answer.PROPOSED, Answer.PLANNED):
+        return None  # what came of it is told by itself
+    detail = f": {event.detail}" if event.detail else ""
+    return f"asked     {event.researcher}, which gave nothing ({event.answer.value}{detail})"
 
 
 def _run(run: Run, history: History) -> str:

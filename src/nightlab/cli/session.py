@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, lab, views
+from nightlab import config, contexts, lab, views
 from nightlab.budget import Bounds
 from nightlab.cli import base, debrief, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
@@ -98,7 +98,7 @@ def _rehearse(settings: Settings, engine: Engine) -> None:
     """
     wanted = researcher_settings(settings)
     if wanted.use in ("optuna", "sweep"):
-        context = views.context(engine.history, engine.files_in_scope())
+        context = contexts.build(engine.history, engine.files_in_scope(), engine.paths.root)
         with contextlib.suppress(ResearcherError):  # nothing to turn yet
             open_researcher(wanted).propose(context)
 

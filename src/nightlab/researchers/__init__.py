@@ -3,27 +3,74 @@
 ``propose`` gets a Context (built by ``nightlab.views``) and returns a Proposal; ``learn`` is
 told of every settled experiment, in order, also of earlier nights when a study resumes.
 A researcher writes no file of the project, runs nothing of it, and never sees the journal.
+One that works with files (a coding agent) does so at its desk, on a copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from importlib import import_module
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from nightlab.errors import ConfigError
-from nightlab.model import Experiment, Objective, Proposal
+from nightlab.model import Experiment, Idea, Objective, Outcome, Proposal, Usage
+from nightlab.sandboxes import Sandbox
+
+
+class Task(StrEnum):
+    """What a researcher is asked for."""
+
+    PROPOSE = "propose"
+    FIX = "fix"
+    PLAN = "plan"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How the experiment that is to be fixed failed. ``log_tail`` is a stranger's text: data.
+
+    ``attempt`` counts from 1 to ``most``.
+    """
+
+    number: int
+    description: str
+    outcome: Outcome
+    detail: str
+    traceback: str = ""
+    log_tail: tuple[str, ...] = ()
+    peak_memory_bytes: int | None = None
+    attempt: int = 1
+    most: int = 1
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a researcher that works with files may do so.
+
+    ``folder`` is the study's own, kept between calls (an agent's home lies there);
+    ``checkout(path)`` fills an empty folder with the project as it is on the incumbent (for a
+    fix: as the failed experiment left it), without ``.git``. Callable from the researcher's
+    thread. ``sandbox`` confines a program that works there.
+    """
+
+    folder: Path
+    checkout: Callable[[Path], None]
+    sandbox: Sandbox
 
 
 @dataclass(frozen=True)
 class Context:
     """What a researcher is given for one proposal.
 
-    ``files`` are the files in scope as they are on the incumbent: path -> text.
-    ``recent`` are settled experiments, newest last, bounded in number. ``notes`` are the
-    person's nudges, newest last. ``refused`` says why earlier attempts at this very
-    proposal were refused, oldest first.
+    ``files`` are the files in scope as they are on the incumbent (for a fix: as the failed
+    experiment left them): path -> text. ``recent`` are settled experiments, newest last,
+    bounded in number. ``notes`` are the person's nudges, newest last. ``refused`` says why
+    earlier attempts at this very proposal were refused, oldest first. ``brief`` is the whole of
+    it in words for a language model, rendered within ``tokens`` tokens (``nightlab.brief``);
+    researchers that read no words ignore it. ``scratchpad`` is the researcher's own memory.
     """
 
     tag: str
@@ -36,6 +83,13 @@ class Context:
     refused: tuple[str, ...] = ()
     program: str = ""
     sigma: float | None = None
+    task: Task = Task.PROPOSE
+    edit: tuple[str, ...] = ()
+    failure: Failure | None = None
+    brief: str = ""
+    scratchpad: str = ""
+    web: bool = False
+    desk: Desk | None = None
 
 
 class Researcher(Protocol):
@@ -56,14 +110,49 @@ class Researcher(Protocol):
         ...
 
 
+@runtime_checkable
+class Thoughtful(Protocol):
+    """What a researcher that reads words can do besides; all of it is optional to a Researcher.
+
+    ``propose`` then also understands ``Task.FIX`` (a new proposal in place of the failed one)
+    and uses ``context.brief``.
+    """
+
+    def plan(self, context: Context) -> Plan:
+        """Read wider and say what to try next. Raises ResearcherError when no plan came."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A backlog as a researcher would have it: ideas best first (their ids do not count).
+
+    ``vetoed`` are ids of ideas in the backlog that are not worth trying any more;
+    ``scratchpad`` replaces the researcher's memory where it is not None.
+    """
+
+    ideas: tuple[Idea, ...]
+    vetoed: tuple[int, ...] = ()
+    scratchpad: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
 @dataclass(frozen=True)
 class Settings:
-    """The ``[researcher]`` table: ``use``, the seed of its own randomness, values of a sweep."""
+    """The ``[researcher]`` table: who, with which seed, sweep values, model, bounds of one call."""
 
     use: str = "optuna"
     seed: int = 0
     values: Mapping[str, tuple[float | bool | str, ...]] = field(default_factory=dict)
     script: str = ""
+    model: str = ""
+    endpoint: str = ""
+    key_env: str = ""
+    command: str = ""
+    timeout_s: float = 900.0
+    max_turns: int = 40
+    resume: bool = False
+    env: tuple[str, ...] = ()
 
 
 # name -> where its maker lives: a callable that takes Settings. Loaded on use.

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from nightlab import report, views
+from nightlab import contexts, report
 from nightlab._capture import clean
 from nightlab.history import fold
 from nightlab.journal import read
@@ -25,7 +25,7 @@ def _shown(scene: Scene) -> Iterator[tuple[str, str]]:
         yield "the traceback", run.traceback
         yield from (("a note", note) for note in (*run.notes, *run.flags))
         yield from (("a metric's name", name) for name in run.metrics)
-    context = views.context(engine.history, {})
+    context = contexts.build(engine.history, {}, engine.paths.root)
     yield from (
         ("what the researcher is told", repr(e).replace("\\n", "\n")) for e in context.recent
     )
