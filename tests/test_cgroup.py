@@ -106,10 +106,21 @@ def test_a_group_with_other_processes_is_left_as_it_is(tmp_path: Path) -> None:
     assert not list(base.glob("nightlab-*"))
 
 
+def test_its_own_children_step_aside_with_it(tmp_path: Path) -> None:
+    root, _ = laid_out(tmp_path)
+    base = root / "user.scope"
+    with subprocess.Popen(["sleep", "60"]) as child:
+        (base / "cgroup.procs").write_text(f"{os.getpid()}\n{child.pid}\n")
+        _cgroup._hand_down(base)
+        leaf = base / f"{_cgroup._name(os.getpid())}-self"
+        last = max(os.getpid(), child.pid)  # one line is written after the other
+        assert (leaf / "cgroup.procs").read_text() == str(last)
+        child.kill()
+
+
 def test_homes_of_the_living_are_told_from_those_of_the_dead() -> None:
     mine = _cgroup._name(os.getpid())
     assert not _cgroup._is_left(mine)
-    assert not _cgroup._is_left(f"{mine}-self")
     assert _cgroup._is_left(mine.rpartition(".")[0] + ".1")  # a later process has the number
     assert not _cgroup._is_left("nightlab-7-1.1")  # of another space of numbers
     assert not _cgroup._is_left("nightlab-made-by-hand")

@@ -28,6 +28,7 @@ from nightlab.errors import NightlabError
 _ROOT, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _WANTED = ("memory", "pids")
 _NAME = re.compile(r"nightlab-(?P<space>\d+)-(?P<pid>\d+)\.\d+")
+_ASIDE = "-self"
 _GONE_WITHIN_S = 5.0
 _count = itertools.count(1)
 
@@ -123,7 +124,7 @@ def look(root: Path, own: Path) -> tuple[Home | None, str]:
         try:
             found = _settle(base)
         except (OSError, NightlabError) as error:
-            why = f"{base}: {error}"
+            why = f"groups cannot be made in {base}: {getattr(error, 'strerror', '') or error}"
             continue
         if "memory" in found.controllers:
             if best is not None:
@@ -138,7 +139,9 @@ def look(root: Path, own: Path) -> tuple[Home | None, str]:
 def _settle(base: Path) -> Home:
     """Make a home below this group and try it out. Raises OSError, NightlabError."""
     for old in base.glob("nightlab-*"):
-        if _is_left(old.name):
+        if old.name.endswith(_ASIDE):  # no runs were in it; what a dead one started may go on
+            _remove(old)
+        elif _is_left(old.name):
             _empty(old)
     folder = base / _name(os.getpid())
     controllers = _hand_down(base)
@@ -175,11 +178,14 @@ def _hand_down(base: Path) -> frozenset[str]:
     missing = [c for c in offered if c not in _read(given).split()]
     if not missing:
         return frozenset(offered)
-    if _read(base / "cgroup.procs").split() == [str(os.getpid())]:
+    here, me = {*map(int, _read(base / "cgroup.procs").split())}, os.getpid()
+    if me in here and here <= {me, *_proc.descendants((me,), _proc.table())}:
         # A group with processes cannot have groups with controllers: step aside into a leaf.
-        leaf = base / f"{_name(os.getpid())}-self"
+        leaf = base / f"{_name(me)}{_ASIDE}"
         leaf.mkdir(exist_ok=True)
-        (leaf / "cgroup.procs").write_text(str(os.getpid()))
+        for pid in sorted(here):
+            with contextlib.suppress(ProcessLookupError):
+                (leaf / "cgroup.procs").write_text(str(pid))
     with contextlib.suppress(OSError):  # busy with others: without controllers, then
         for name in missing:
             given.write_text(f"+{name}")
