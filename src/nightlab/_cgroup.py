@@ -2,9 +2,10 @@
 
 They can be had where nightlab may make groups: as root, or in a group that was delegated to the
 user (``systemd-run --user --scope -p Delegate=yes nightlab run``). Where the memory controller
-is not in the version 2 hierarchy (a host with version 1 beside it), groups only help to kill.
-Version 1 is not used: it kills less surely, and is on its way out. Source: the kernel's
-``Documentation/admin-guide/cgroup-v2.rst``.
+is not in the version 2 hierarchy (a host with version 1 beside it), groups could only help to
+kill, which the shim proves without; a run is spared them, for joining one costs it some 10 ms (the
+kernel waits for every processor). Version 1 is not used: it kills less surely, and is on
+its way out. Source: the kernel's ``Documentation/admin-guide/cgroup-v2.rst``.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def start(
     _prepare()
     capture = _open_log(log, log_bytes)
     home = _cgroup.home()[0] if grouped else None
-    group = home.group(memory_bytes, processes) if home else None
+    group = home.group(memory_bytes, processes) if home and home.controllers else None
     order = {
         "code": _shim_code(),
         "argv": [os.fsencode(word) for word in argv],
