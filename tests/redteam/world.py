@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from nightlab import sandboxes
 from nightlab.devices import Slot
 from nightlab.engine import Engine
 from nightlab.errors import NightlabError
@@ -496,14 +497,17 @@ class World:
 @contextmanager
 def opened(sandbox: str) -> Iterator[World]:
     """A world of its own. Raises SandboxError where the sandbox does not work."""
-    box = open_sandbox(sandbox, Options(image=image.NAME, disk_bytes=DISK_BYTES))
+    box = open_sandbox(sandbox, Options(image=image.NAME))
     # Not below pytest's folder, which only its own user may enter.
     folder = tempfile.mkdtemp(prefix="redteam-")
     os.chmod(folder, 0o755)
     world = World(Path(folder), box)
+    usual = sandboxes._DISK_BYTES
+    sandboxes._DISK_BYTES = DISK_BYTES  # the default, in small
     try:
         yield world
     finally:
+        sandboxes._DISK_BYTES = usual
         world.close()
         subprocess.run(["rm", "-rf", folder], check=False)
 
