@@ -35,9 +35,13 @@ LAYERS: list[list[str]] = [
     [
         "config",
         "journal",
+        "_proc",
+        "_meters",
         "_shim",
         "_sweep",
         "_capture",
+        "_call",
+        "_cgroup",
         "inbox",
         "process",
         "_removal",
@@ -72,10 +76,10 @@ ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
 }
 HOMES = {
-    "subprocess": {"process", "_shim", "testing"},
+    "subprocess": {"process", "_call", "_shim", "testing"},
     "psutil": {"process", "_sweep", "devices"},
     "pynvml": {"devices"},
-    "signal": {"process", "_shim", "_sweep", "signals", "testing"},
+    "signal": {"process", "_call", "_cgroup", "_shim", "_sweep", "signals", "testing"},
     "fcntl": {"journal"},
     "tomllib": {"config", "researchers", "project", "cli", "testing"},
     "optuna": {"researchers"},

@@ -225,6 +225,33 @@ def test_key_sandbox_disk_bounds_a_file(tmp_path: Path) -> None:
     assert "File too large" in log_of(engine)
 
 
+def test_key_sandbox_disk_bounds_all_that_a_run_writes(tmp_path: Path) -> None:
+    many = (
+        "import time\nfor n in range(40):\n    open(f'part{n}', 'wb').write(bytes(1 << 18))\n"
+        "time.sleep(20)\n" + TRAIN
+    )
+    engine = study(tmp_path, CONFIG + '[sandbox]\ndisk = "4M"\n', many)
+    run = engine.history.experiments[1].runs[0]  # type: ignore[attr-defined]
+    assert (run.outcome, run.detail) == (Outcome.CRASHED, "wrote more than 4 MiB")
+
+
+@pytest.mark.parametrize("use", ["auto", "process"])
+def test_key_sandbox_cache_is_one_folder_for_all_runs(tmp_path: Path, use: str) -> None:
+    train = (
+        "import os, pathlib\nplace = os.environ.get('NIGHTLAB_CACHE')\nprint('cache', place)\n"
+        "if place:\n    kept = pathlib.Path(place, 'kept')\n    print('found', kept.exists())\n"
+        "    kept.write_text('x')\n" + TRAIN
+    )
+    off = study(tmp_path / "off", CONFIG + f'[sandbox]\nuse = "{use}"\n', train)
+    assert "cache None" in log_of(off)
+    on = study(tmp_path / "on", CONFIG + f'[sandbox]\nuse = "{use}"\ncache = true\n', train)
+    assert "found False" in log_of(on)
+    second = on.paths.log(on.study.tag, 2).read_text()  # type: ignore[attr-defined]
+    assert "found True" in second
+    with pytest.raises(ConfigError, match="cache"):
+        parse(GOOD + '[sandbox]\ncache = "yes"\n')
+
+
 def test_key_sandbox_log_bounds_what_is_kept(tmp_path: Path) -> None:
     train = "print('y\\n' * 50000)\n" + TRAIN
     engine = study(tmp_path, CONFIG + '[sandbox]\nlog = "10K"\n', train)

@@ -284,7 +284,8 @@ class Run(Value, frozen=True):
     ``experiment`` is the experiment whose code ran; ``occasion`` the one for whose sake
     (an incumbent's run interleaved with candidate 17 has ``occasion`` 17).
     ``metrics`` holds what was read, finite numbers only; a missing metric is absent.
-    ``cpu_s`` and ``peak_memory_bytes`` are of the whole process tree.
+    ``cpu_s`` and ``peak_memory_bytes`` are of the whole process tree, ``peak_gpu_bytes`` what
+    it held on its GPUs, sampled once a second.
     ``detail`` is one line that says why the outcome is what it is ("" for ok); ``notes``
     say what was odd about the printed metrics, ``flags`` what it did that it must not do.
     ``evaluate_s`` is the time of the sealed evaluation, which ``duration_s`` does not hold.
@@ -313,6 +314,7 @@ class Run(Value, frozen=True):
     evaluate_s: float | None = None
     curve: Curve | None = None
     early: Early | None = None
+    peak_gpu_bytes: int | None = None
 
 
 def values_of(runs: Iterable[Run], metric: str) -> list[float]:

@@ -82,6 +82,11 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
     if rig.study.evaluate:
         artifact.mkdir()
     env = _env(rig, started, slot) | {"NIGHTLAB_ARTIFACT": str(artifact)}
+    kept: tuple[Path, ...] = ()
+    if rig.settings.cache:  # never for the evaluator: training could lay something out for it
+        kept = (rig.paths.cache(rig.study.tag),)
+        kept[0].mkdir(exist_ok=True)
+        env["NIGHTLAB_CACHE"] = str(kept[0])
     cell = Cell(
         command=rig.study.command,
         tree=tree,
@@ -89,6 +94,7 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
         run_dir=box,
         env=env,
         writable=writable,
+        write=kept,
         data=(*_linked(rig, tree, shown), *map(Path, rig.settings.read)),
         hidden=tuple(rig.paths.root / name for name in hidden),
         memory_bytes=rig.settings.memory_bytes,
@@ -269,12 +275,15 @@ def measure(
         objective=objective,
         tail=process.clean(output[-_TAIL_BYTES:].decode("utf-8", "replace")),
     )
+    if finished.overran:
+        outcome, detail = Outcome.CRASHED, f"wrote more than {finished.overran}"
     return msgspec.structs.replace(
         _record(started, began_at, outcome, detail),
         metrics=measured.values,
         duration_s=finished.duration_s,
         cpu_s=finished.cpu_s,
         peak_memory_bytes=finished.peak_memory_bytes,
+        peak_gpu_bytes=finished.peak_gpu_bytes,
         exit_code=finished.exit_code,
         traceback=trace,
         notes=tuple(process.clean(note) for note in measured.notes),

@@ -127,6 +127,8 @@ def row(experiment: Experiment, metric: str) -> dict[str, Any]:
         "runs": len(experiment.runs),
         "seeds": [r.seed for r in experiment.runs],
         "durations_seconds": [round(r.duration_s, 3) for r in experiment.runs],
+        "peak_memory_bytes": [r.peak_memory_bytes for r in experiment.runs],
+        "peak_gpu_bytes": [r.peak_gpu_bytes for r in experiment.runs],
         "outcomes": [r.outcome.value for r in experiment.runs],
         "description": experiment.claim.description,
         "hypothesis": experiment.claim.hypothesis,

@@ -72,7 +72,7 @@ def examine(folder: Path) -> list[Check]:
     checks = [_git(), found, _python(), configured]
     if settings is not None and root is not None:
         checks += _project(root, settings, repo)
-    checks += [*_sandboxes(settings), _disk(root or folder), _devices()]
+    checks += [*_sandboxes(settings), _memory(settings), _disk(root or folder), _devices()]
     if root is not None:
         checks += _studies(Paths(root))
     return checks
@@ -191,6 +191,16 @@ def _sandboxes(settings: Settings | None) -> Iterator[Check]:
         yield Check("sandbox", State.BAD, text, f"mend [sandbox] use: auto, {known}")
     elif not works:
         yield Check("sandbox", State.BAD, "none works on this machine", "see above")
+
+
+def _memory(settings: Settings | None) -> Check:
+    """Who holds the memory of a run with all its processes."""
+    held, text = process.held_by()
+    limit = settings.memory_bytes if settings else None
+    bound = f"at most {limit / 1024**3:.3g} GiB a run" if limit else "no bound is set"
+    if held:
+        return Check("memory", State.OK, f"{bound}; held by the kernel, for groups in {text}")
+    return Check("memory", State.OK, f"{bound}; watched four times a second ({text})")
 
 
 def _disk(folder: Path) -> Check:

@@ -91,6 +91,8 @@ def _run(run: Run, metric: str) -> str:
         f"run {run.id:<6} {value}, {words.purpose(run.purpose)}, seed {run.seed}, "
         f"{words.seconds(run.duration_s)} on {run.device}"
     )
+    if run.peak_gpu_bytes is not None:
+        text += f", {run.peak_gpu_bytes / 1024**3:.1f} GiB of its memory"
     notes = "; ".join(filter(None, (run.detail, *run.notes)))
     return f"{text}: {notes}" if notes else text
 

@@ -67,6 +67,7 @@ class Settings:
     memory_bytes: int | None = None
     processes: int | None = None
     disk_bytes: int | None = None
+    cache: bool = False
     log_bytes: int = 8 * 1024**2
     pass_env: tuple[str, ...] = ()
     slots: int | None = None
@@ -134,6 +135,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
         memory_bytes=values.size(sandbox, "memory"),
         processes=processes,
         disk_bytes=values.size(sandbox, "disk"),
+        cache=sandbox.get("cache", False),
         log_bytes=values.size(sandbox, "log") or Settings.log_bytes,
         pass_env=tuple(values.env_name("[sandbox] env", name) for name in sandbox.get("env", [])),
         slots=slots,

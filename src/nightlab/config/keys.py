@@ -33,6 +33,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "memory": (str, int),
         "processes": int,
         "disk": (str, int),
+        "cache": bool,
         "log": (str, int),
     },
     "devices": {"slots": int},
@@ -53,7 +54,7 @@ def check_keys(table: Mapping[str, Any]) -> None:
             if key not in KEYS[name]:
                 raise _unknown(f"[{name}] {key}", key, list(KEYS[name]))
             wanted = KEYS[name][key]
-            if not isinstance(value, wanted) or isinstance(value, bool):
+            if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
                 kinds = wanted if isinstance(wanted, tuple) else (wanted,)
                 raise bad(f"[{name}] {key}", value, " or ".join(k.__name__ for k in kinds))
     for name, key in _REQUIRED:

@@ -48,8 +48,13 @@ class ProcessSandbox:
     """A session and process group of its own, limits, a scrubbed environment; no walls."""
 
     name = "process"
-    covers = "time, memory, every process a run leaves behind, secrets in your environment"
+    covers = (
+        "time, memory, disk (its own folders), every process a run leaves behind, secrets in your"
+        " environment"
+    )
     leaves_open = "your files, the network, your other processes: a run can do what you can"
+
+    confines_network = False
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
@@ -75,12 +80,16 @@ class ProcessSandbox:
             )
 
     def launch(self, cell: Cell) -> Launch:
+        home = {"HOME": str(cell.home)} if cell.home else {}
         return Launch(
             argv=("/bin/sh", "-c", cell.command),
-            env=scrubbed(os.environ) | cell.env,
+            env=scrubbed(os.environ) | cell.env | home,
             cwd=cell.cwd,
             memory_bytes=cell.memory_bytes,
             fsize_bytes=self._options.disk_bytes,
+            folders=cell.own,
+            disk_bytes=self._options.all_bytes(cell),
+            processes=self._options.most_processes,
         )
 
     def broke(self, launch: Launch, finished: Finished) -> str | None:
