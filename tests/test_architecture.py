@@ -19,6 +19,7 @@ LAYERS: list[list[str]] = [
         "errors",
         "model",
         "metrics",
+        "expression",
         "stats",
         "judge",
         "events",

@@ -64,6 +64,7 @@ class Purpose(StrEnum):
     SCREEN = "screen"  # the first look at a candidate
     CONFIRM = "confirm"  # a further look at a candidate
     INCUMBENT = "incumbent"  # the incumbent again: interleaved with a candidate, or a refresh
+    CHECK = "check"  # a command of [checks] on a candidate's code: no measurement
 
 
 class Arm(StrEnum):
@@ -74,10 +75,15 @@ class Arm(StrEnum):
 
 
 class Objective(Value, frozen=True):
-    """The metric that counts, and its direction."""
+    """The metric that counts, and its direction.
+
+    With ``expression`` nightlab computes it from the metrics that it names (``expression.parts``)
+    and ignores what is printed under ``metric``.
+    """
 
     metric: str
     better: Better
+    expression: str = ""
 
 
 class Guard(Value, frozen=True):
@@ -102,7 +108,8 @@ class Study(Value, frozen=True):
     project's folder of a fresh copy. ``data`` is untracked and linked into every copy;
     ``protect`` is untracked and must not change. With ``evaluate`` the study is *sealed*: that
     command, run in a second box on the artifact that training left, prints the metrics;
-    ``hidden`` paths exist only there.
+    ``hidden`` paths exist only there. ``checks`` map a name to a command that must end with
+    exit code 0 on the code of every keep; ``pareto`` declares metrics whose front is shown.
     """
 
     tag: str
@@ -112,6 +119,8 @@ class Study(Value, frozen=True):
     objective: Objective
     kill_factor: float = 2.0
     guards: tuple[Guard, ...] = ()
+    checks: dict[str, str] = {}
+    pareto: tuple[Objective, ...] = ()
     data: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
     evaluate: str = ""
@@ -269,6 +278,7 @@ class Run(Value, frozen=True):
     ``detail`` is one line that says why the outcome is what it is ("" for ok); ``notes``
     say what was odd about the printed metrics, ``flags`` what it did that it must not do.
     ``evaluate_s`` is the time of the sealed evaluation, which ``duration_s`` does not hold.
+    ``check`` names the check whose command ran, for the purpose of that name.
     """
 
     id: int
@@ -290,6 +300,7 @@ class Run(Value, frozen=True):
     notes: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     evaluate_s: float | None = None
+    check: str = ""
 
 
 def values_of(runs: Iterable[Run], metric: str) -> list[float]:
@@ -301,10 +312,11 @@ def values_of(runs: Iterable[Run], metric: str) -> list[float]:
 
 
 class Want(Value, frozen=True):
-    """A run the judge asks for: whose code, on which seed."""
+    """A run the judge asks for: whose code, on which seed; with ``check`` that check's command."""
 
     arm: Arm
     seed: int
+    check: str = ""
 
 
 class Evidence(Value, frozen=True):
@@ -357,6 +369,7 @@ class Experiment(Value, frozen=True):
     ``number`` counts from 1; experiment 1 is the untouched baseline. ``commit`` is the one
     that ``refs/nightlab/<tag>/<number>`` points to. ``verdict`` is None while it is open.
     ``value`` is the mean of the objective over its counting runs, None without any.
+    ``checks`` are runs of ``[checks]`` commands on its code, which measure nothing.
     """
 
     number: int
@@ -364,6 +377,7 @@ class Experiment(Value, frozen=True):
     commit: str
     claim: Claim
     runs: tuple[Run, ...] = ()
+    checks: tuple[Run, ...] = ()
     decision: Decision | None = None
     verdict: Verdict | None = None
     value: float | None = None

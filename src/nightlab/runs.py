@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from nightlab import config, metrics, process, scope
+from nightlab import config, expression, metrics, process, scope
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, NightlabError
@@ -252,6 +252,7 @@ def measure(
     output = _read(folder / LOG)
     result = _read(folder / BOX / RESULT, metrics.MAX_RESULT_BYTES)
     measured = metrics.read(output, result or None, complete=finished.exit_code is not None)
+    measured = expression.composed(measured, objective)
     outcome, detail, trace = metrics.classify(
         exit_code=finished.exit_code,
         signal=finished.signal,

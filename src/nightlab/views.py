@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nightlab import expression
 from nightlab.history import History
 from nightlab.judge import estimate, fair
 from nightlab.model import (
@@ -46,7 +47,12 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         "branch": study.branch,
         "state": state(history, locked=locked),
         "paused": history.paused.reason if history.paused else None,
-        "objective": {"name": metric, "better": study.objective.better.value},
+        "objective": {
+            "name": metric,
+            "better": study.objective.better.value,
+            "expression": study.objective.expression or None,
+            "parts": parts(history),
+        },
         "budget_seconds": study.budget_s,
         "baseline": None if baseline is None else _measured(baseline, metric),
         "incumbent": None if incumbent is None else _measured(incumbent, metric),
@@ -83,6 +89,16 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         if history.ended is None
         else {"reason": history.ended.reason, "detail": history.ended.detail},
         "warnings": [w.text for w in history.warnings[-5:]],
+    }
+
+
+def parts(history: History) -> dict[str, dict[str, float | None]]:
+    """Of a composite objective each part's mean, ``{name: {baseline, incumbent}}``; else {}."""
+    text = history.study.objective.expression
+    two = {"baseline": history.baseline, "incumbent": history.incumbent}
+    return {
+        name: {which: estimate(e.runs, name) if e else None for which, e in two.items()}
+        for name in (expression.parts(text) if text else ())
     }
 
 

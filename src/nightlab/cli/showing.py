@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nightlab import git, views
+from nightlab import expression, git, views
 from nightlab.cli import base, words
 from nightlab.cli.base import Place
 from nightlab.errors import NightlabError, UsageError
@@ -77,6 +77,11 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
     ]
     told += [_run(run, metric) for run in experiment.runs]
     others = {n: v for n, v in views.mean_metrics(experiment.runs).items() if n != metric}
+    composite = place.history().study.objective.expression
+    if composite:
+        own = {name: others.pop(name) for name in expression.parts(composite) if name in others}
+        pairs = ", ".join(f"{name} {words.number(value)}" for name, value in own.items())
+        told.append(f"parts      {pairs or 'none measured'}; {metric} = {composite}")
     if others:
         pairs = ", ".join(f"{name} {words.number(value)}" for name, value in others.items())
         told.append(f"also       {pairs}")

@@ -19,6 +19,9 @@ def status(found: dict[str, Any]) -> list[str]:
         f"tried      {_counts(counts)}; {found['runs']} runs",
         f"cost       {words.seconds(found['cost']['device_seconds'])} of device time",
     ]
+    if objective["expression"]:
+        lines.insert(2, f"           = {objective['expression']}")
+        lines[5:5] = [f"  {name:<9}{_part(part)}" for name, part in objective["parts"].items()]
     if counts["refused"]:
         lines.append(f"refused    {counts['refused']} proposals")
     lines += [f"running    {_running(r)}" for r in found["running"]]
@@ -41,6 +44,10 @@ def _incumbent(found: dict[str, Any] | None) -> str:
         return "none yet: the baseline is being calibrated"
     text = f"{words.spread(found)}: exp {found['experiment']}, {found['commit'][:7]}"
     return text if found["experiment"] == 1 else f"{text}, {found['description']}"
+
+
+def _part(part: dict[str, float | None]) -> str:
+    return f"{words.number(part['baseline'])} → {words.number(part['incumbent'])}"
 
 
 def _noise(noise: dict[str, Any]) -> str:

@@ -109,9 +109,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
     return Settings(
         command=values.text("[study] command", study["command"]),
         edit=values.paths("[study] edit", study["edit"]),
-        objective=Objective(
-            values.metric(objective["metric"]), values.better(objective.get("better"))
-        ),
+        objective=_objective(objective),
         budget_s=values.duration_s("[study] budget", study.get("budget", "5m")),
         kill_factor=values.at_least_one("[study] kill_factor", study.get("kill_factor", 2.0)),
         data=values.paths("[study] data", study.get("data", []), empty=True),
@@ -135,7 +133,9 @@ def parse(table: Mapping[str, Any]) -> Settings:
 
 
 def _objective(table: Mapping[str, Any]) -> Objective:
-    return Objective(values.metric(table["metric"]), values.better(table.get("better")))
+    metric = values.metric(table["metric"])
+    composite = values.expression(metric, table.get("expression", ""))
+    return Objective(metric, values.better(table.get("better")), composite)
 
 
 def _hidden(objective: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nightlab import expression as arithmetic
 from nightlab.errors import ConfigError
 from nightlab.judge import parse_guard
 from nightlab.model import Better, Guard
@@ -37,6 +38,14 @@ def metric(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][\w./@-]{0,63}", value, re.ASCII):
         raise bad("[objective] metric", value, "a name as the script prints it, like val_bpb")
     return value
+
+
+def expression(metric: str, text: str) -> str:
+    """A composite objective, "" for none: arithmetic over other metrics."""
+    if text and metric in arithmetic.parts(text):
+        wanted = f"made of metrics that your script prints; {metric} is the name of the whole"
+        raise bad("[objective] expression", text, wanted)
+    return text.strip()
 
 
 def better(value: object) -> Better:

@@ -203,6 +203,14 @@ class Row(Fact, frozen=True):
     reason: str
 
 
+class Part(Fact, frozen=True):
+    """A metric that a composite objective is made of."""
+
+    metric: str
+    baseline: float | None
+    incumbent: float | None
+
+
 class Setting(Fact, frozen=True):
     """What somebody needs to do it again."""
 
@@ -229,6 +237,8 @@ class Facts(Fact, frozen=True):
     tag: str
     metric: str
     better: str
+    expression: str
+    parts: tuple[Part, ...]
     started_at: float
     ending: Ending
     totals: Totals
