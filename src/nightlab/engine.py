@@ -35,7 +35,7 @@ from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.journal import Journal
-from nightlab.judge import Case, Judge, noise_of
+from nightlab.judge import Case, Judge, checks, noise_of
 from nightlab.model import (
     Action,
     Arm,
@@ -187,6 +187,7 @@ class Engine:
             experiment=subject.number,
             occasion=number,
             purpose=self._purpose(number, want, subject),
+            check=want.check,
             seed=want.seed,
             device=slot.name,
             commit=subject.commit,
@@ -216,6 +217,8 @@ class Engine:
             )
 
     def _purpose(self, number: int, want: Want, subject: Experiment) -> Purpose:
+        if want.check:
+            return Purpose.CHECK
         if number == 1:
             return Purpose.BASELINE
         if want.arm is Arm.INCUMBENT:
@@ -274,6 +277,8 @@ class Engine:
             lines_added=subject.claim.lines_added,
             lines_removed=subject.claim.lines_removed,
             since_refresh=history.since_refresh,
+            checks=tuple(self.study.checks),
+            checked=tuple(run for run in subject.checks if run.outcome.counts),
         )
 
     def _opponent(self, subject: Experiment) -> Experiment | None:
@@ -286,12 +291,13 @@ class Engine:
     def decide(self, number: int) -> Decision:
         """Ask the judge, and whether a keep looks measured. Changes nothing."""
         case = self.case(number)
-        return integrity.review(
+        decision = integrity.review(
             self.judge.decide(case),
             case,
             budget_s=self.study.budget_s,
             largest_gain=self.history.largest_gain,
         )
+        return checks.review(decision, case)
 
     def settle(self, number: int, decision: Decision) -> Verdict | None:
         """Carry a terminal decision out: trailers, refs, branch, ledger.

@@ -105,7 +105,10 @@ class Amended(Event, frozen=True):
 
 
 class RunStarted(Event, frozen=True):
-    """Intent to run. ``marker`` is in the environment of every process of the run."""
+    """Intent to run. ``marker`` is in the environment of every process of the run.
+
+    ``check`` names the check whose command runs in place of the study's.
+    """
 
     run: int
     experiment: int
@@ -115,6 +118,7 @@ class RunStarted(Event, frozen=True):
     device: str
     commit: str
     marker: str = ""
+    check: str = ""
 
 
 class RunFinished(Event, frozen=True):

@@ -175,12 +175,16 @@ class History:
         self._replace(event.number, commit=event.commit)
 
     def _rebased(self, event: Rebased) -> None:
-        self._replace(event.number, parent=event.parent, commit=event.commit, runs=(), value=None)
+        self._replace(
+            event.number, parent=event.parent, commit=event.commit, runs=(), checks=(), value=None
+        )
         self.trees[event.number] = event.tree
         self.noise.restart(event.number)
 
     def _amended(self, event: Amended) -> None:
-        self._replace(event.number, commit=event.commit, claim=event.claim, runs=(), value=None)
+        self._replace(
+            event.number, commit=event.commit, claim=event.claim, runs=(), checks=(), value=None
+        )
         self.trees[event.number] = event.tree
         self.tried.setdefault(event.tree, event.number)
         self.fixes[event.number] = self.fixes.get(event.number, 0) + 1
@@ -195,6 +199,11 @@ class History:
         run = event.run
         experiment = self.experiments[run.experiment]
         started = self.pending.pop(run.id)
+        if run.check:  # no measurement: it takes time and says yes or no
+            self.device_seconds += run.duration_s
+            if started.commit == experiment.commit:
+                self._replace(run.experiment, checks=(*experiment.checks, run))
+            return
         self.runs += 1
         self.runs_by_outcome[run.outcome] = self.runs_by_outcome.get(run.outcome, 0) + 1
         self.device_seconds += run.duration_s

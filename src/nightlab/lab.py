@@ -170,6 +170,8 @@ def _study(settings: Settings, tag: str, prefix: str) -> Study:
         objective=settings.objective,
         kill_factor=settings.kill_factor,
         guards=settings.guards,
+        checks=dict(settings.checks),
+        pareto=settings.pareto,
         data=settings.data,
         protect=settings.protect,
         evaluate=settings.evaluate,
@@ -205,7 +207,10 @@ def _said(value: object) -> str:
     if isinstance(value, Guard):
         return f"{value.metric} {value.text}"
     if isinstance(value, Objective):
-        return f"{value.metric} ({value.better} is better)"
+        whole = f" = {value.expression}" if value.expression else ""
+        return f"{value.metric}{whole} ({value.better} is better)"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {command}" for name, command in value.items()) or "nothing"
     return str(value) or "nothing"
 
 

@@ -261,7 +261,7 @@ class Loop:
             self._lost_in_a_row += 1
         elif run.outcome is not Outcome.STOPPED:
             self._lost_in_a_row = 0
-            self._run_s = run.duration_s
+            self._run_s = self._run_s if run.check else run.duration_s
         if self.history.paused is not None and run.outcome is Outcome.OK:
             self._pauses = 0
             self.engine.record(Resumed())
@@ -270,7 +270,8 @@ class Loop:
     def _give_up_on_lost(self) -> None:
         """The machine works, as the probe has shown: what is lost again and again is at fault."""
         for experiment in self.history.open():
-            lost = sum(r.outcome is Outcome.LOST for r in experiment.runs)
+            runs = (*experiment.runs, *experiment.checks)
+            lost = sum(r.outcome is Outcome.LOST for r in runs)
             if lost >= budget.STORM_LOST and experiment.number > 1:
                 why = f"{lost} of its runs could not be made, though the incumbent's can"
                 decision = Decision(action=Action.INCONCLUSIVE, rule="lost", reason=why)

@@ -45,6 +45,7 @@ def opening(opened: Opened, researcher: str, bounds: Bounds, width: int) -> list
             else ()
         ),
         *(("guard", f"{g.metric} {g.text}") for g in study.guards),
+        *(("check", f"{name}: {command}") for name, command in study.checks.items()),
         ("sandbox", engine.sandbox.name),
         ("  covers", engine.sandbox.covers),
         ("  open", engine.sandbox.leaves_open),

@@ -76,6 +76,11 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
         for c in claim.changes
     ]
     told += [_run(run, metric) for run in experiment.runs]
+    told += [
+        f"check      {run.check}: {run.outcome.value}, {words.seconds(run.duration_s)}"
+        + (f": {run.detail}" if run.detail else "")
+        for run in experiment.checks
+    ]
     others = {n: v for n, v in views.mean_metrics(experiment.runs).items() if n != metric}
     composite = place.history().study.objective.expression
     if composite:
@@ -125,7 +130,7 @@ def tell_diff(place: Place, experiment: Experiment) -> None:
 
 def tell_log(place: Place, experiment: Experiment, run_id: int | None) -> None:
     """Print what a run of the experiment printed. Raises UsageError without such a run."""
-    known = [run.id for run in experiment.runs]
+    known = [run.id for run in (*experiment.runs, *experiment.checks)]
     known += [r.run for r in place.history().pending.values() if r.experiment == experiment.number]
     number = experiment.number
     if not known:

@@ -57,7 +57,8 @@ def _noise(noise: dict[str, Any]) -> str:
 
 
 def _running(run: dict[str, Any]) -> str:
-    what = f"exp {run['experiment']}, {run['purpose']}, seed {run['seed']}, on {run['device']}"
+    doing = f"check {run['check']}" if run["check"] else run["purpose"]
+    what = f"exp {run['experiment']}, {doing}, seed {run['seed']}, on {run['device']}"
     elapsed = run["elapsed_seconds"]
     return f"{what}, for {words.seconds(elapsed)}" if elapsed is not None else f"{what}: cut short"
 

@@ -56,6 +56,8 @@ class Settings:
     hidden: tuple[str, ...] = ()
     seed_env: str = "NIGHTLAB_SEED"
     guards: tuple[Guard, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
+    pareto: tuple[Objective, ...] = ()
     researcher: Mapping[str, Any] = field(default_factory=dict)
     judge: str = "default"
     sandbox: str = "auto"
@@ -118,6 +120,8 @@ def parse(table: Mapping[str, Any]) -> Settings:
         hidden=_hidden(objective),
         seed_env=values.env_name("[study] seed_env", study.get("seed_env", "NIGHTLAB_SEED")),
         guards=guards,
+        checks=values.checks(table.get("checks", {})),
+        pareto=values.pareto(table.get("pareto", {})),
         researcher=dict(table.get("researcher", {})),
         judge=table.get("judge", {}).get("use", "default"),
         sandbox=sandbox.get("use", "auto"),

@@ -29,6 +29,8 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "hidden": list,
     },
     "guards": {},
+    "checks": {},
+    "pareto": {},
     "researcher": {"use": str, "seed": int, "values": dict, "script": str},
     "judge": {"use": str},
     "sandbox": {
@@ -53,7 +55,7 @@ def check_keys(table: Mapping[str, Any]) -> None:
             raise _unknown(f"[{name}]", name, list(KEYS))
         if not isinstance(section, dict):
             raise bad(f"[{name}]", section, "a table of keys")
-        if name == "guards":
+        if name in ("guards", "checks", "pareto"):  # a person's own names
             continue
         for key, value in section.items():
             if key not in KEYS[name]:

@@ -13,7 +13,7 @@ from typing import Any
 from nightlab import expression as arithmetic
 from nightlab.errors import ConfigError
 from nightlab.judge import parse_guard
-from nightlab.model import Better, Guard
+from nightlab.model import Better, Guard, Objective
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -62,6 +62,28 @@ def better(value: object) -> Better:
 def guard(name: str, text: object) -> Guard:
     """A limit on a metric."""
     return parse_guard(name, str(text))
+
+
+def checks(table: Mapping[str, object]) -> dict[str, str]:
+    """Commands by name that the code of a keep must pass."""
+    for name, command in table.items():
+        if not re.fullmatch(r"[A-Za-z_][\w.-]{0,63}", name, re.ASCII):
+            raise bad("[checks]", name, "a name of letters, digits, '.', '_' and '-'")
+        if not isinstance(command, str):
+            raise bad(f"[checks] {name}", command, "a command line")
+        text(f"[checks] {name}", command)
+    return {name: str(command) for name, command in table.items()}
+
+
+def pareto(table: Mapping[str, object]) -> tuple[Objective, ...]:
+    """The metrics of a Pareto front, two or more, each with its direction."""
+    for name, way in table.items():
+        metric(name)
+        if way not in ("lower", "higher"):
+            raise bad(f"[pareto] {name}", way, '"lower" or "higher"')
+    if len(table) == 1:
+        raise bad("[pareto]", next(iter(table)), "two metrics or more: one has no front")
+    return tuple(Objective(name, Better(str(way))) for name, way in table.items())
 
 
 def paths(where: str, values: list[object], *, empty: bool = False) -> tuple[str, ...]:

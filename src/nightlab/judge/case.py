@@ -39,7 +39,8 @@ class Case(Value, frozen=True):
     ``number`` is 1 for the baseline, whose ``incumbent`` is empty. ``candidate`` and
     ``incumbent`` hold counting runs only (no stopped, no lost ones). An incumbent's run
     that was interleaved with this candidate has ``occasion == number``.
-    ``since_refresh`` counts experiments settled since the incumbent last ran.
+    ``since_refresh`` counts experiments settled since the incumbent last ran. ``checks`` names
+    the commands that a keep must pass, ``checked`` are their counting runs on the candidate.
     """
 
     number: int
@@ -52,6 +53,8 @@ class Case(Value, frozen=True):
     lines_added: int = 0
     lines_removed: int = 0
     since_refresh: int = 0
+    checks: tuple[str, ...] = ()
+    checked: tuple[Run, ...] = ()
 
 
 class Judge(Protocol):

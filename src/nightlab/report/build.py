@@ -14,7 +14,7 @@ from nightlab.model import (
     values_of,
 )
 from nightlab.report import advice, claims, lessons
-from nightlab.report.schema import Ending, Facts, Part, Row, Setting, Totals
+from nightlab.report.schema import Declared, Ending, Facts, Part, Row, Setting, Totals
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
@@ -41,8 +41,7 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         tag=history.study.tag,
         metric=metric,
         better=history.study.objective.better.value,
-        expression=history.study.objective.expression,
-        parts=tuple(Part(metric=m, **both) for m, both in views.parts(history).items()),
+        declared=declared(history),
         started_at=history.started.at,
         ending=ended,
         totals=totals(history, locked=locked, now=now),
@@ -79,6 +78,15 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         notes=tuple(n.text for n in history.notes),
         warnings=tuple(w.text for w in history.warnings),
         setting=setting(history),
+    )
+
+
+def declared(history: History) -> Declared:
+    """What the person declared beside a plain objective, and what came of it."""
+    return Declared(
+        expression=history.study.objective.expression,
+        parts=tuple(Part(metric=m, **both) for m, both in views.parts(history).items()),
+        checks=tuple(lessons.checks(history)),
     )
 
 

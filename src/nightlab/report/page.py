@@ -187,14 +187,16 @@ def _attempt(a: Attempt, f: Facts) -> str:
 
 
 def _costs(f: Facts) -> Iterator[str]:
-    if not f.guards and not f.trade_offs:
+    if not f.guards and not f.declared.checks and not f.trade_offs:
         return
     yield "## Guards and trade-offs"
-    if f.guards:
+    vetoes = [(f"guard {code(f'{g.metric} {g.text}')} vetoed", g) for g in f.guards]
+    vetoes += [(f"check {escape(c.metric)} ({code(c.text)}) refused", c) for c in f.declared.checks]
+    if vetoes:
         yield "\n".join(
-            f"- guard {code(f'{g.metric} {g.text}')} vetoed "
+            f"- {what} "
             + (f"{g.vetoed} (exp {_numbers(g.experiments, g.vetoed)})" if g.vetoed else "nothing")
-            for g in f.guards
+            for what, g in vetoes
         )
     if f.trade_offs:
         yield _table(

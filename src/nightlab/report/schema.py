@@ -153,7 +153,7 @@ class Crashes(Fact, frozen=True):
 
 
 class GuardFacts(Fact, frozen=True):
-    """A guard, and the experiments it forbade to keep."""
+    """A guard, or a check (its name and command), and the experiments it forbade to keep."""
 
     metric: str
     text: str
@@ -211,6 +211,14 @@ class Part(Fact, frozen=True):
     incumbent: float | None
 
 
+class Declared(Fact, frozen=True):
+    """What was declared beside a plain objective; ``expression`` is "" without a composite."""
+
+    expression: str
+    parts: tuple[Part, ...]
+    checks: tuple[GuardFacts, ...]
+
+
 class Setting(Fact, frozen=True):
     """What somebody needs to do it again."""
 
@@ -237,8 +245,7 @@ class Facts(Fact, frozen=True):
     tag: str
     metric: str
     better: str
-    expression: str
-    parts: tuple[Part, ...]
+    declared: Declared
     started_at: float
     ending: Ending
     totals: Totals

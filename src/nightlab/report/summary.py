@@ -74,13 +74,14 @@ def _standing(whole: Gain) -> str:
 
 def parts(f: Facts) -> str:
     """What a composite objective is made of; "" for one metric."""
-    if not f.expression:
+    if not f.declared.expression:
         return ""
     sigma = None  # each part has a noise of its own
     moved = (
-        f"{p.metric} {number(p.baseline, sigma)} → {number(p.incumbent, sigma)}" for p in f.parts
+        f"{p.metric} {number(p.baseline, sigma)} → {number(p.incumbent, sigma)}"
+        for p in f.declared.parts
     )
-    return f"{f.metric} = {f.expression}: {', '.join(moved)}, baseline to incumbent."
+    return f"{f.metric} = {f.declared.expression}: {', '.join(moved)}, baseline to incumbent."
 
 
 def naive(f: Facts) -> str | None:
