@@ -45,6 +45,7 @@ LAYERS: list[list[str]] = [
     ],
     ["sandboxes", "executors", "researchers"],
     [
+        "front",
         "views",
         "contexts",
         "commits",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nightlab import expression
+from nightlab import expression, front
 from nightlab.history import History
 from nightlab.judge import estimate, fair
 from nightlab.model import (
@@ -57,6 +57,7 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         "baseline": None if baseline is None else _measured(baseline, metric),
         "incumbent": None if incumbent is None else _measured(incumbent, metric),
         "gain": gain(history),
+        "pareto": front.front(history),
         "experiments": {
             "total": counts.total,
             "keep": counts.keep,

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nightlab import expression, git, views
+from nightlab import expression, front, git, views
 from nightlab.cli import base, words
 from nightlab.cli.base import Place
 from nightlab.errors import NightlabError, UsageError
@@ -91,8 +91,19 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
         pairs = ", ".join(f"{name} {words.number(value)}" for name, value in others.items())
         told.append(f"also       {pairs}")
     number = experiment.number
+    told += _on_front(place, number)
     told.append(f"more       nightlab show {number} --diff, nightlab show {number} --log")
     return told
+
+
+def _on_front(place: Place, number: int) -> list[str]:
+    found = front.front(place.history())
+    for point in found["front"] if found else ():
+        if point["experiment"] == number:
+            rival = point["dominated_within_noise_by"]
+            noise = f"; within noise of exp {rival}" if rival else ""
+            return [f"front      on the Pareto front of {', '.join(point['values'])}{noise}"]
+    return []
 
 
 def _run(run: Run, metric: str) -> str:

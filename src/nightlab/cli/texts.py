@@ -6,6 +6,8 @@ from typing import Any
 
 from nightlab.cli import words
 
+_FRONT = 8  # lines of a Pareto front
+
 
 def status(found: dict[str, Any]) -> list[str]:
     """``views.status`` in words."""
@@ -22,6 +24,7 @@ def status(found: dict[str, Any]) -> list[str]:
     if objective["expression"]:
         lines.insert(2, f"           = {objective['expression']}")
         lines[5:5] = [f"  {name:<9}{_part(part)}" for name, part in objective["parts"].items()]
+    lines += pareto(found["pareto"])
     if counts["refused"]:
         lines.append(f"refused    {counts['refused']} proposals")
     lines += [f"running    {_running(r)}" for r in found["running"]]
@@ -44,6 +47,22 @@ def _incumbent(found: dict[str, Any] | None) -> str:
         return "none yet: the baseline is being calibrated"
     text = f"{words.spread(found)}: exp {found['experiment']}, {found['commit'][:7]}"
     return text if found["experiment"] == 1 else f"{text}, {found['description']}"
+
+
+def pareto(found: dict[str, Any] | None) -> list[str]:
+    """The front, an experiment a line; [] where none was declared."""
+    if found is None:
+        return []
+    names = ", ".join(f"{m['name']} ({m['better']})" for m in found["metrics"])
+    lines = [f"front      {names}: {len(found['front'])} of {found['measured']}"]
+    for point in found["front"][:_FRONT]:
+        values = ", ".join(f"{name} {words.number(v)}" for name, v in point["values"].items())
+        text = f"  exp {point['experiment']:<5}{values} (n = {point['runs']}), {point['verdict']}"
+        rival = point["dominated_within_noise_by"]
+        lines.append(f"{text}; within noise of exp {rival}" if rival else text)
+    if len(found["front"]) > _FRONT:
+        lines.append(f"  and {len(found['front']) - _FRONT} more: nightlab status --json")
+    return lines
 
 
 def _part(part: dict[str, float | None]) -> str:

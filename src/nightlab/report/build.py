@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nightlab import views
+from nightlab import front, views
 from nightlab.history import History
 from nightlab.judge import estimate
 from nightlab.model import (
@@ -14,7 +14,7 @@ from nightlab.model import (
     values_of,
 )
 from nightlab.report import advice, claims, lessons
-from nightlab.report.schema import Declared, Ending, Facts, Part, Row, Setting, Totals
+from nightlab.report.schema import Declared, Ending, Facts, FrontPoint, Part, Row, Setting, Totals
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
@@ -83,10 +83,23 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
 
 def declared(history: History) -> Declared:
     """What the person declared beside a plain objective, and what came of it."""
+    found = front.front(history) or {"front": ()}
     return Declared(
         expression=history.study.objective.expression,
         parts=tuple(Part(metric=m, **both) for m, both in views.parts(history).items()),
         checks=tuple(lessons.checks(history)),
+        pareto=tuple(
+            FrontPoint(
+                experiment=p["experiment"],
+                commit=p["commit"],
+                verdict=p["verdict"],
+                description=p["description"],
+                values=p["values"],
+                runs=p["runs"],
+                within_noise_of=p["dominated_within_noise_by"],
+            )
+            for p in found["front"]
+        ),
     )
 
 

@@ -27,6 +27,7 @@ def page(f: Facts, *, plot: str | None = None) -> str:
         *_discoveries(f),
         *_lessons(f),
         *_costs(f),
+        *_front(f),
         *_steps(f),
         *_appendix(f),
     ]
@@ -213,6 +214,37 @@ def _costs(f: Facts) -> Iterator[str]:
                 for t in f.trade_offs[: 2 * _TOP]
             ),
         )
+
+
+def _front(f: Facts) -> Iterator[str]:
+    shown = f.declared.pareto
+    if not shown:
+        return
+    names = list(shown[0].values)
+    yield "## The Pareto front"
+    yield _table(
+        ("exp", "change", *(escape(name, 60) for name in names), "runs", "verdict", "commit", ""),
+        "rl" + "r" * len(names) + "rlll",
+        (
+            (
+                str(p.experiment),
+                escape(p.description, 120),
+                *(number(p.values[name], None) for name in names),
+                str(p.runs),
+                p.verdict,
+                code(p.commit[:7]),
+                f"within noise of exp {p.within_noise_of}" if p.within_noise_of else "",
+            )
+            for p in shown[: 2 * _TOP]
+        ),
+    )
+    left = len(shown) - 2 * _TOP
+    more = f" {left} more: `nightlab status --json`." if left > 0 else ""
+    yield (
+        f"No experiment beats one of these in {escape(' and '.join(names), 200)} at once; each "
+        "commit stays reachable, kept or not. “Within noise of” names one that may be as good in all."
+        + more
+    )
 
 
 def _steps(f: Facts) -> Iterator[str]:

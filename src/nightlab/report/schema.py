@@ -211,12 +211,28 @@ class Part(Fact, frozen=True):
     incumbent: float | None
 
 
+class FrontPoint(Fact, frozen=True):
+    """An experiment on the Pareto front; ``within_noise_of`` may be as good in every metric."""
+
+    experiment: int
+    commit: str
+    verdict: str
+    description: str
+    values: dict[str, float]
+    runs: int
+    within_noise_of: int | None
+
+
 class Declared(Fact, frozen=True):
-    """What was declared beside a plain objective; ``expression`` is "" without a composite."""
+    """What was declared beside a plain objective; ``expression`` is "" without a composite.
+
+    ``pareto`` is empty unless ``[pareto]`` declares metrics.
+    """
 
     expression: str
     parts: tuple[Part, ...]
     checks: tuple[GuardFacts, ...]
+    pareto: tuple[FrontPoint, ...]
 
 
 class Setting(Fact, frozen=True):
