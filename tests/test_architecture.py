@@ -46,6 +46,7 @@ LAYERS: list[list[str]] = [
     ["sandboxes", "executors", "researchers"],
     [
         "front",
+        "certificates",
         "views",
         "contexts",
         "commits",

@@ -248,7 +248,8 @@ def test_no_keep_without_a_run_of_the_incumbent_beside_the_candidate(name):
     far = tried(*[1.0] * 4)
     decision = open_judge(name).decide(case(far, base(10.0, 10.0, 10.0, 10.0)))
     assert decision.action is Action.REPEAT
-    assert [w.arm for w in decision.wants] == [Arm.INCUMBENT]
+    assert {w.arm for w in decision.wants} == {Arm.INCUMBENT, Arm.CANDIDATE}
+    assert {w.seed for w in decision.wants} == {5}  # new to both: a certificate may count it
     moved = again(1.1)  # the whole machine became better meanwhile
     drifting = Noise(sigma=1.0, df=30, drift=5.0)
     after = open_judge(name).decide(
@@ -668,5 +669,9 @@ def test_a_certificate_comes_from_fresh_pairs_only():
     assert kept.action is Action.KEEP
     tau = math.sqrt(2.0) * (1.0 + 2.0 / 30)
     assert kept.evidence.e_value == pytest.approx(e_value([7.0, 7.0], tau))
-    plain = open_judge().decide(case(tried(2.0, 3.0, 3.0), (*incumbent, *again(10.0, 10.0))))
-    assert plain.evidence.e_value is None  # its runs were not asked for as pairs
+    later = (*incumbent, *again(10.0, 10.0)[1:])  # beside it on seed 3 only
+    one = open_judge().decide(case(tried(2.0, 3.0, 3.0), later))
+    assert one.evidence.e_value == pytest.approx(e_value([7.0], tau))
+    plain = open_judge("explore").decide(case(tried(2.0, 3.0, 3.0), incumbent))
+    assert plain.action is Action.KEEP
+    assert plain.evidence.e_value is None  # nothing ran beside it

@@ -265,12 +265,12 @@ class Engine:
         history = self.history
         subject = history.experiments[number]
         incumbent = self._opponent(subject)
-        baseline = history.baseline
+        baseline, since = history.baseline, history.runs_before_move
         return Case(
             number=number,
             objective=self.study.objective,
-            candidate=_counting(subject),
-            incumbent=_counting(incumbent) if incumbent and number > 1 else (),
+            candidate=_counting(subject, since),
+            incumbent=_counting(incumbent, since) if incumbent and number > 1 else (),
             baseline=_counting(baseline) if baseline else (),
             guards=self.study.guards,
             noise=noise_of(history.noise),
@@ -377,8 +377,9 @@ def _at(event: Event, at: float) -> Event:
     return msgspec.structs.replace(event, at=at)
 
 
-def _counting(experiment: Experiment) -> tuple[Run, ...]:
-    return tuple(run for run in experiment.runs if run.outcome.counts)
+def _counting(experiment: Experiment, since: int = 0) -> tuple[Run, ...]:
+    """Runs that count, of this machine: those with an id above ``since``."""
+    return tuple(run for run in experiment.runs if run.outcome.counts and run.id > since)
 
 
 def _outcome_of(experiment: Experiment) -> str:

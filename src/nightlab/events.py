@@ -52,7 +52,7 @@ class StudyStarted(Event, frozen=True):
 
 
 class SessionStarted(Event, frozen=True):
-    """A lab began to work: who proposes, who judges, in which box, with what bounds."""
+    """A lab began to work: who proposes, who judges, in which box, where, with what bounds."""
 
     pid: int
     host: str
@@ -61,6 +61,7 @@ class SessionStarted(Event, frozen=True):
     sandbox: str
     slots: tuple[str, ...]
     bounds: str = ""
+    machine: dict[str, str] = {}
 
 
 class SessionEnded(Event, frozen=True):

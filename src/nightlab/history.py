@@ -93,6 +93,9 @@ class History:
         self.crashes_in_a_row = 0
         self.since_refresh = 0
         self.largest_gain: float | None = None  # of any kept change, in the objective's unit
+        self.machine = started.machine
+        self.moved_to: int | None = None  # the seq of the session that began on another machine
+        self.runs_before_move = 0  # runs up to this id were made on another machine
         self.last_seq = started.seq
         self.last_at = started.at
         self.tried: dict[str, int] = {}  # tree -> the experiment that tried it
@@ -154,6 +157,11 @@ class History:
         self.session, self.ended = event, None
         self.sessions += 1
         self.paused = None
+        if _is_another(self.machine, event.machine):
+            # Numbers of two machines do not compare: noise and incumbent are measured anew.
+            self.moved_to, self.runs_before_move = event.seq, self.last_run_id
+            self.noise, self.judged_noise = Pool(), None
+        self.machine = event.machine or self.machine
 
     def _session_ended(self, event: SessionEnded) -> None:
         self.ended = event
@@ -284,6 +292,14 @@ class History:
 
     def _replace(self, number: int, **changes: object) -> None:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)
+
+
+_MACHINE = ("platform", "machine", "cpus", "gpus", "driver")
+
+
+def _is_another(before: dict[str, str], now: dict[str, str]) -> bool:
+    """Whether two descriptions are of different machines; a new kernel does not make one."""
+    return bool(before and now) and any(before.get(k) != now.get(k) for k in _MACHINE)
 
 
 def fold(events: Iterable[AnyEvent]) -> History:

@@ -184,7 +184,6 @@ def _study(settings: Settings, tag: str, prefix: str) -> Study:
 def _start(
     journal: Journal, study: Study, head: str, protected: dict[str, str], now: float
 ) -> History:
-    machine = {key: str(value) for key, value in devices.describe().items() if value}
     for _ in journal.events():  # nothing is there: this only readies the journal for appending
         break
     first = journal.append(
@@ -192,7 +191,7 @@ def _start(
             study=study,
             base_commit=head,
             version=__version__,
-            machine=machine,
+            machine=devices.described(),
             protected=protected,
             at=now,
         )

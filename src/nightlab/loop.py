@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from nightlab import budget, inbox, integrity
+from nightlab import budget, devices, inbox, integrity
 from nightlab.attempt import Attempt
 from nightlab.budget import Bounds
 from nightlab.engine import Engine
@@ -39,6 +39,10 @@ from nightlab.process import Finished
 from nightlab.researchers import Researcher
 from nightlab.thinker import Thinker
 
+MOVED = (
+    "this is another machine than before: its noise is learnt anew, the incumbent runs again "
+    "first, and gains are not comparable across the move"
+)
 _TICK_S = 0.1
 _INBOX_EVERY_S = 0.5
 _THINK_AHEAD = 0.2  # of a run's length: a researcher slower than this thinks one ahead
@@ -319,8 +323,11 @@ class Loop:
                 sandbox=self.engine.sandbox.name,
                 slots=tuple(s.name for s in self.executor.slots),
                 bounds=self.bounds.describe(),
+                machine=devices.described(),
             )
         )
+        if self.history.moved_to is not None and self.history.moved_to == self.history.last_seq:
+            self.engine.record(Warned(text=MOVED))
 
     def _end_badly(self, error: BaseException) -> None:
         self.executor.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nightlab import expression, front
+from nightlab import certificates, expression, front
 from nightlab.history import History
 from nightlab.judge import estimate, fair
 from nightlab.model import (
@@ -58,6 +58,7 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         "incumbent": None if incumbent is None else _measured(incumbent, metric),
         "gain": gain(history),
         "pareto": front.front(history),
+        "certificates": certificates.certificates(history),
         "experiments": {
             "total": counts.total,
             "keep": counts.keep,
@@ -152,6 +153,7 @@ def row(experiment: Experiment, metric: str) -> dict[str, Any]:
         "researcher": experiment.claim.researcher,
         "reason": decision.reason if decision else "",
         "rule": decision.rule if decision else "",
+        "e_value": decision.evidence.e_value if decision else None,
         "lines_added": experiment.claim.lines_added,
         "lines_removed": experiment.claim.lines_removed,
         "started_at": experiment.started_at,

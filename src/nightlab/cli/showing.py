@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nightlab import expression, front, git, views
+from nightlab import certificates, expression, front, git, views
 from nightlab.cli import base, words
 from nightlab.cli.base import Place
 from nightlab.errors import NightlabError, UsageError
@@ -62,6 +62,11 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
     if decision is not None:
         told[-1] += f": {decision.reason}"
         told.append(f"rule       {decision.rule}")
+        found = decision.evidence.e_value
+        if found is not None:
+            sure = experiment.number in certificates.certificates(place.history())["certified"]
+            word = "certified" if sure else "not certified"
+            told.append(f"e-value    {words.short(found)} from fresh pairs: {word}")
     told.append(f"{metric}  {words.spread(views.spread(experiment.runs, metric))}")
     told.append(
         f"commit     {experiment.commit[:10] or 'none yet'} on {experiment.parent[:10]}"

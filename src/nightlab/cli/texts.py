@@ -24,6 +24,8 @@ def status(found: dict[str, Any]) -> list[str]:
     if objective["expression"]:
         lines.insert(2, f"           = {objective['expression']}")
         lines[5:5] = [f"  {name:<9}{_part(part)}" for name, part in objective["parts"].items()]
+    if found["certificates"]["keeps"]:
+        lines.append(f"certified  {certified(found['certificates'])}")
     lines += pareto(found["pareto"])
     if counts["refused"]:
         lines.append(f"refused    {counts['refused']} proposals")
@@ -47,6 +49,14 @@ def _incumbent(found: dict[str, Any] | None) -> str:
         return "none yet: the baseline is being calibrated"
     text = f"{words.spread(found)}: exp {found['experiment']}, {found['commit'][:7]}"
     return text if found["experiment"] == 1 else f"{text}, {found['description']}"
+
+
+def certified(found: dict[str, Any]) -> str:
+    """``1 of 3 keeps at a false discovery rate of 5 %: exp 4``."""
+    keeps, sure = found["keeps"], found["certified"]
+    names = ": " + ", ".join(f"exp {n}" for n in sure) if sure else ""
+    rate = f"a false discovery rate of {100 * found['level']:.0f} %"
+    return f"{len(sure)} of {len(keeps)} keep{'s' * (len(keeps) != 1)} at {rate}{names}"
 
 
 def pareto(found: dict[str, Any] | None) -> list[str]:

@@ -77,10 +77,7 @@ class Look:
         self.comparison = Comparison(
             effect=self.effect, se=math.sqrt(variance), df=self.df, n=self.n_candidate
         )
-        # Pairs that the screening run did not select: what a certificate may count.
-        later = values_of(fair(case.candidate), metric)
-        pairs = zip(later, (value for _, value in beside), strict=False)
-        self.pairs = [sign * (mine - its) for mine, its in pairs]
+        self.pairs = _pairs(case)
 
     def not_worse(self) -> bool:
         """Non-inferiority within one sigma of a single run, at 90 % (one-sided t)."""
@@ -89,11 +86,8 @@ class Look:
         return self.effect + self.sigma >= t_quantile(_NOT_WORSE, self.df) * self.comparison.se
 
     def certificate(self) -> float | None:
-        """The e-value of the fresh pairs; None without a pair or without known noise.
-
-        Valid only where pairs were asked for as pairs: then no run was added for being good.
-        """
-        if not self.pairs or len(self.pairs) != self.fresh or not self.sigma or self.df < 1:
+        """The e-value of the fresh pairs; None without a pair or without known noise."""
+        if not self.pairs or not self.sigma or self.df < 1:
             return None
         # An estimated sigma is inflated: Var of the t distribution, to first order, on the scale.
         tau = math.sqrt(2.0) * self.sigma * (1.0 + 2.0 / self.df)
@@ -115,6 +109,19 @@ class Look:
             n_candidate=self.n_candidate,
             n_incumbent=self.n_incumbent,
         )
+
+
+def _pairs(case: Case) -> list[float]:
+    """Differences of the runs that were asked for as pairs: what a certificate may count.
+
+    They are those on one seed, made after the screening run, which selected the candidate; no
+    rule asks for one run of such a seed because of what the other showed.
+    """
+    metric, sign = case.objective.metric, case.objective.better.sign
+    first = min((run.id for run in case.candidate), default=0)
+    later = [r for r in case.incumbent if r.occasion == case.number and r.id > first]
+    mine = dict(measured(fair(case.candidate), metric))
+    return [sign * (mine[seed] - value) for seed, value in measured(later, metric) if seed in mine]
 
 
 def look(case: Case) -> Look | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nightlab import front, views
+import msgspec
+
+from nightlab import certificates, front, views
 from nightlab.history import History
 from nightlab.judge import estimate
 from nightlab.model import (
@@ -14,7 +16,17 @@ from nightlab.model import (
     values_of,
 )
 from nightlab.report import advice, claims, lessons
-from nightlab.report.schema import Declared, Ending, Facts, FrontPoint, Part, Row, Setting, Totals
+from nightlab.report.schema import (
+    Certificates,
+    Declared,
+    Ending,
+    Facts,
+    FrontPoint,
+    Part,
+    Row,
+    Setting,
+    Totals,
+)
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
@@ -42,6 +54,7 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         metric=metric,
         better=history.study.objective.better.value,
         declared=declared(history),
+        certificates=msgspec.convert(certificates.certificates(history), Certificates),
         started_at=history.started.at,
         ending=ended,
         totals=totals(history, locked=locked, now=now),
@@ -88,18 +101,7 @@ def declared(history: History) -> Declared:
         expression=history.study.objective.expression,
         parts=tuple(Part(metric=m, **both) for m, both in views.parts(history).items()),
         checks=tuple(lessons.checks(history)),
-        pareto=tuple(
-            FrontPoint(
-                experiment=p["experiment"],
-                commit=p["commit"],
-                verdict=p["verdict"],
-                description=p["description"],
-                values=p["values"],
-                runs=p["runs"],
-                within_noise_of=p["dominated_within_noise_by"],
-            )
-            for p in found["front"]
-        ),
+        pareto=msgspec.convert(found["front"], tuple[FrontPoint, ...]),
     )
 
 

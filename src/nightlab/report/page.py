@@ -87,7 +87,7 @@ def _discoveries(f: Facts) -> Iterator[str]:
     if len(f.discoveries) > len(shown):
         after += f" {len(f.discoveries) - len(shown)} smaller ones are in the appendix."
     yield after
-    more = []
+    more = [_certified(f)]
     if f.top_share is not None and len(f.discoveries) > 3:
         if f.top_share <= 1:
             more.append(f"The top three carry {percent(f.top_share)} of the gain.")
@@ -95,6 +95,20 @@ def _discoveries(f: Facts) -> Iterator[str]:
             more.append("The top three carry all of the gain: the others add up to a loss.")
     more.append(f"{count(len(f.discoveries), 'change was', 'changes were')} kept.{_chance(f)}")
     yield " ".join(more)
+
+
+def _certified(f: Facts) -> str:
+    """Which keeps are claims, and what the others are."""
+    c = f.certificates
+    rate = f"at a false discovery rate of {percent(c.level)}"
+    sure = [k for k in c.keeps if k.certified]
+    if not sure:
+        return (
+            f"No keep is certified {rate}: they steered the search, and the claim is the study's "
+            "whole gain on fresh runs."
+        )
+    named = ", ".join(f"exp {k.experiment} (e-value {k.e_value:.3g})" for k in sure)
+    return f"Certified {rate}, {count(c.tested, 'experiment')} tested in fresh pairs: {named}."
 
 
 def _change(d: Discovery) -> str:
@@ -233,7 +247,9 @@ def _front(f: Facts) -> Iterator[str]:
                 str(p.runs),
                 p.verdict,
                 code(p.commit[:7]),
-                f"within noise of exp {p.within_noise_of}" if p.within_noise_of else "",
+                f"within noise of exp {p.dominated_within_noise_by}"
+                if p.dominated_within_noise_by
+                else "",
             )
             for p in shown[: 2 * _TOP]
         ),
@@ -242,7 +258,7 @@ def _front(f: Facts) -> Iterator[str]:
     more = f" {left} more: `nightlab status --json`." if left > 0 else ""
     yield (
         f"No experiment beats one of these in {escape(' and '.join(names), 200)} at once; each "
-        "commit stays reachable, kept or not. “Within noise of” names one that may be as good in all."
+        "commit stays reachable, kept or not. “Within noise of” names one that may be as good."
         + more
     )
 

@@ -212,7 +212,7 @@ class Part(Fact, frozen=True):
 
 
 class FrontPoint(Fact, frozen=True):
-    """An experiment on the Pareto front; ``within_noise_of`` may be as good in every metric."""
+    """An experiment on the Pareto front; ``dominated_within_noise_by`` may be as good in all."""
 
     experiment: int
     commit: str
@@ -220,7 +220,24 @@ class FrontPoint(Fact, frozen=True):
     description: str
     values: dict[str, float]
     runs: int
-    within_noise_of: int | None
+    dominated_within_noise_by: int | None
+
+
+class Certificate(Fact, frozen=True):
+    """A keep and the e-value of its fresh pairs, null without one."""
+
+    experiment: int
+    e_value: float | None
+    certified: bool
+
+
+class Certificates(Fact, frozen=True):
+    """The keeps that are claims at false discovery rate ``level``, of ``tested`` experiments."""
+
+    level: float
+    tested: int
+    certified: tuple[int, ...]
+    keeps: tuple[Certificate, ...]
 
 
 class Declared(Fact, frozen=True):
@@ -262,6 +279,7 @@ class Facts(Fact, frozen=True):
     metric: str
     better: str
     declared: Declared
+    certificates: Certificates
     started_at: float
     ending: Ending
     totals: Totals
