@@ -129,7 +129,8 @@ class Engine:
         number = self.history.next_number()
         try:
             changed = scope.check(proposal.files, files, self.study.edit)
-            claim = commits.claim_of(proposal, *scope.count_lines(files, changed))
+            size = (*scope.count_lines(files, changed), scope.count_nodes(files, changed))
+            claim = commits.claim_of(proposal, *size)
             tree = self._tree(base, parent, changed, claim)
         except ScopeError as refusal:
             self.record(
@@ -276,6 +277,7 @@ class Engine:
             noise=noise_of(history.noise),
             lines_added=subject.claim.lines_added,
             lines_removed=subject.claim.lines_removed,
+            nodes=subject.claim.nodes,
             since_refresh=history.since_refresh,
             checks=tuple(self.study.checks),
             checked=tuple(run for run in subject.checks if run.outcome.counts),

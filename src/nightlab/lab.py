@@ -55,7 +55,7 @@ def open_study(
     repo = git.discover(root)
     head = repo.head()
     paths = Paths(root)
-    judge = judge or open_judge(settings.judge)
+    judge = judge or open_judge(settings.judge, line_margin=settings.line_margin)
     sandbox = sandbox or open_sandbox(
         settings.sandbox, Options(settings.image, settings.processes, settings.disk_bytes)
     )

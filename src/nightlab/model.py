@@ -255,7 +255,10 @@ class Proposal(Value, frozen=True):
 
 
 class Claim(Value, frozen=True):
-    """What the journal keeps of a proposal; the text itself is in the commit."""
+    """What the journal keeps of a proposal; the text itself is in the commit.
+
+    ``nodes`` is by how many nodes of the syntax tree it grows the code, None where unknown.
+    """
 
     description: str
     hypothesis: str = ""
@@ -264,6 +267,7 @@ class Claim(Value, frozen=True):
     changes: tuple[Change, ...] = ()
     lines_added: int = 0
     lines_removed: int = 0
+    nodes: int | None = None
     expects: str = ""
     idea: int | None = None
 

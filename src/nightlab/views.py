@@ -156,6 +156,7 @@ def row(experiment: Experiment, metric: str) -> dict[str, Any]:
         "e_value": decision.evidence.e_value if decision else None,
         "lines_added": experiment.claim.lines_added,
         "lines_removed": experiment.claim.lines_removed,
+        "nodes": experiment.claim.nodes,
         "started_at": experiment.started_at,
         "settled_at": experiment.settled_at,
     }

@@ -70,7 +70,8 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
     told.append(f"{metric}  {words.spread(views.spread(experiment.runs, metric))}")
     told.append(
         f"commit     {experiment.commit[:10] or 'none yet'} on {experiment.parent[:10]}"
-        f" (+{claim.lines_added} -{claim.lines_removed} lines)"
+        f" (+{claim.lines_added} -{claim.lines_removed} lines"
+        + (f", {claim.nodes:+d} syntax-tree nodes)" if claim.nodes else ")")
     )
     by = claim.researcher + (f", {claim.category}" if claim.category else "")
     told.append(f"proposed   by {by}")

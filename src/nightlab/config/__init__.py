@@ -60,6 +60,7 @@ class Settings:
     pareto: tuple[Objective, ...] = ()
     researcher: Mapping[str, Any] = field(default_factory=dict)
     judge: str = "default"
+    line_margin: float = 0.0
     sandbox: str = "auto"
     image: str | None = None
     read: tuple[str, ...] = ()
@@ -124,6 +125,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
         pareto=values.pareto(table.get("pareto", {})),
         researcher=dict(table.get("researcher", {})),
         judge=table.get("judge", {}).get("use", "default"),
+        line_margin=values.margin(table.get("judge", {}).get("line_margin", 0.0)),
         sandbox=sandbox.get("use", "auto"),
         image=sandbox.get("image"),
         read=tuple(values.place("[sandbox] read", place) for place in sandbox.get("read", [])),

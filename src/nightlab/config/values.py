@@ -64,6 +64,13 @@ def guard(name: str, text: object) -> Guard:
     return parse_guard(name, str(text))
 
 
+def margin(value: float) -> float:
+    """What a net added line must gain."""
+    if not 0.0 <= value < math.inf:
+        raise bad("[judge] line_margin", value, "a number from 0, in the objective's unit")
+    return float(value)
+
+
 def checks(table: Mapping[str, object]) -> dict[str, str]:
     """Commands by name that the code of a keep must pass."""
     for name, command in table.items():
