@@ -269,7 +269,8 @@ def test_key_devices_slots(tmp_path: Path) -> None:
 
 
 # [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py,
-# [objective] expression in test_expression.py, [checks] and [pareto] in files of those names.
+# [objective] expression in test_expression.py, [judge] covariate in test_covariate.py,
+# [checks] and [pareto] in files of those names.
 
 
 def test_key_guards_veto_a_keep(tmp_path: Path) -> None:

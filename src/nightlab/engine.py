@@ -279,6 +279,7 @@ class Engine:
             lines_removed=subject.claim.lines_removed,
             nodes=subject.claim.nodes,
             since_refresh=history.since_refresh,
+            covariate=self.settings.covariate,
             checks=tuple(self.study.checks),
             checked=tuple(run for run in subject.checks if run.outcome.counts),
         )

@@ -61,6 +61,7 @@ class Settings:
     researcher: Mapping[str, Any] = field(default_factory=dict)
     judge: str = "default"
     line_margin: float = 0.0
+    covariate: str = ""
     sandbox: str = "auto"
     image: str | None = None
     read: tuple[str, ...] = ()
@@ -126,6 +127,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
         researcher=dict(table.get("researcher", {})),
         judge=table.get("judge", {}).get("use", "default"),
         line_margin=values.margin(table.get("judge", {}).get("line_margin", 0.0)),
+        covariate=table.get("judge", {}).get("covariate", ""),
         sandbox=sandbox.get("use", "auto"),
         image=sandbox.get("image"),
         read=tuple(values.place("[sandbox] read", place) for place in sandbox.get("read", [])),

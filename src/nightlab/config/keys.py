@@ -32,7 +32,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "checks": {},
     "pareto": {},
     "researcher": {"use": str, "seed": int, "values": dict, "script": str},
-    "judge": {"use": str, "line_margin": (int, float)},
+    "judge": {"use": str, "line_margin": (int, float), "covariate": str},
     "sandbox": {
         "use": str,
         "image": str,

@@ -40,7 +40,8 @@ class Case(Value, frozen=True):
     ``incumbent`` hold counting runs only (no stopped, no lost ones). An incumbent's run
     that was interleaved with this candidate has ``occasion == number``. ``nodes`` is by how many
     nodes of the syntax tree the code grew, None where that is not known.
-    ``since_refresh`` counts experiments settled since the incumbent last ran. ``checks`` names
+    ``since_refresh`` counts experiments settled since the incumbent last ran. ``covariate`` names
+    the metric that tells throughput, "" for a known name (``judge.covariate``). ``checks`` names
     the commands that a keep must pass, ``checked`` are their counting runs on the candidate.
     """
 
@@ -55,6 +56,7 @@ class Case(Value, frozen=True):
     lines_removed: int = 0
     nodes: int | None = None
     since_refresh: int = 0
+    covariate: str = ""
     checks: tuple[str, ...] = ()
     checked: tuple[Run, ...] = ()
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from nightlab.judge.case import Case
 from nightlab.judge.contrast import Model, contrast
+from nightlab.judge.covariate import adjustment
 from nightlab.model import (
     Evidence,
     Outcome,
@@ -57,6 +60,9 @@ class Look:
         sign = case.objective.better.sign
         fresh = [run for run in case.incumbent if run.occasion == case.number]
         old = [run for run in case.incumbent if run.occasion != case.number]
+        self.adjusted = adjustment(case)
+        if self.adjusted is not None:
+            old = _shifted(old, metric, self.adjusted.shifts)
         mine, beside, before = (measured(runs, metric) for runs in (case.candidate, fresh, old))
         chosen = measured(fair(old), metric)
         flattered = not chosen and not beside
@@ -67,7 +73,11 @@ class Look:
         self.deterministic = self.sigma == 0.0 and self.df >= 1
         if self.deterministic:
             mine, before, beside = mine[-1:], [] if beside else before[-1:], beside[-1:]
-        model = Model(sigma=self.sigma, drift=case.noise.drift, rho=case.noise.rho)
+        drift = case.noise.drift
+        if self.adjusted is not None:
+            left = max(self.adjusted.rest - (self.sigma or 0.0) ** 2, 0.0)
+            drift = min(drift or math.inf, math.hypot(math.sqrt(left), self.adjusted.error))
+        model = Model(sigma=self.sigma, drift=drift, rho=case.noise.rho)
         self.value = _mean([value for _, value in mine]) if mine else math.nan
         gain, variance = contrast(mine, before, beside, model)
         if flattered and self.sigma:
@@ -124,6 +134,15 @@ def _pairs(case: Case) -> list[float]:
     return [sign * (mine[seed] - value) for seed, value in measured(later, metric) if seed in mine]
 
 
+def _shifted(runs: Sequence[Run], metric: str, shifts: dict[int, float]) -> list[Run]:
+    """The runs with the metric moved; those that have no shift did not tell their throughput."""
+    return [
+        structs.replace(run, metrics=run.metrics | {metric: run.metrics[metric] + shifts[run.id]})
+        for run in runs
+        if run.id in shifts
+    ]
+
+
 def look(case: Case) -> Look | None:
     """The look; None where the incumbent has no value yet."""
     if not values_of(case.incumbent, case.objective.metric):
@@ -147,6 +166,8 @@ def say(seen: Look) -> str:
             text += f" ({z:.1f} standard errors)"
     if seen.sigma is None:
         text += ", noise unknown"
+    if seen.adjusted is not None:
+        text += f"; {seen.adjusted.text};"
     if seen.fresh:
         count = min(seen.fresh, seen.n_candidate)
         return f"{text} over {seen.n_candidate} runs, {count} of them paired"
