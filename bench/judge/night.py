@@ -54,7 +54,7 @@ class Night:
         return sum(kept.effect <= 0.0 for kept in self.kept)
 
 
-class _Lab:
+class Lab:
     """The bookkeeping that the engine and History do in the product."""
 
     def __init__(self, judge: Judge, measure: Measure, runs: int) -> None:
@@ -124,7 +124,7 @@ def play(
     runs: int,
 ) -> Night:
     """A night of ``runs`` runs; ``idea(gain so far)`` is the next true effect, None a crash."""
-    lab = _Lab(judge, measure, runs)
+    lab = Lab(judge, measure, runs)
     _, lab.baseline = lab.experiment(1, 0.0)
     lab.incumbent = lab.baseline
     kept: list[Kept] = []
@@ -146,6 +146,11 @@ def play(
             lab.true += effect
             lab.incumbent = candidate
             lab.since_refresh = 0
+    return ended(lab, kept, decisions, number - 1)
+
+
+def ended(lab: Lab, kept: list[Kept], decisions: list[tuple[int, Decision]], ideas: int) -> Night:
+    """The night's figures, with the morning's fresh pairs."""
     recorded = 0.0
     if kept:
         before = estimate(lab.baseline, "loss")
@@ -155,11 +160,11 @@ def play(
     return Night(
         gain=lab.true,
         recorded=recorded,
-        fresh=_morning(measure, lab.true) if kept else (),
+        fresh=_morning(lab.measure, lab.true) if kept else (),
         tau=math.sqrt(2.0) * noise * (1.0 + 2.0 / df),
         kept=tuple(kept),
         decisions=tuple(decisions),
-        ideas=number - 1,
+        ideas=ideas,
         runs=lab.count,
     )
 
@@ -178,6 +183,10 @@ def _morning(measure: Measure, gain: float) -> tuple[float, ...]:
 
 def simulated(judge: Judge, world: World, seed: int, series: tuple[float, ...] = ()) -> Night:
     """A night in a parametric world; the same seed gives every judge the same luck's source."""
+    if world.devices > 1:
+        from bench.judge.devices import Clocked  # noqa: PLC0415  it is built on this module
+
+        return Clocked(judge, world, seed).play()
     ideas, noise = random.Random(f"ideas {seed}"), random.Random(f"noise {seed}")
     machine = Machine(world, noise, series)
     return play(

@@ -29,6 +29,9 @@ class World:
     explains in whatever code runs on it; ``walk`` is the sd of a random walk of the machine
     per run; a share ``crash`` of the ideas fails at once.
 
+    With ``devices`` above 1 the night goes by the clock: that many runs at a time, and a researcher
+    who thinks for ``thinking`` run lengths of each idea, one ahead.
+
     A night is ``runs`` device runs long, calibration included, and repeated ``nights`` times.
     """
 
@@ -47,6 +50,8 @@ class World:
     rho: float = 0.0
     walk: float = 0.0
     crash: float = 0.0
+    devices: int = 1
+    thinking: float = 0.0
 
     def idea(self, rng: random.Random, gained: float) -> float | None:
         """The true effect of the next idea (positive helps); None for one that crashes."""
@@ -121,6 +126,8 @@ def load(path: Path) -> World:
         raise ValueError(f"{path}: no field {unknown[0]!r}; fields are {', '.join(sorted(known))}")
     if table.get("noise", "gaussian") not in {"gaussian", "student", "ledger"}:
         raise ValueError(f"{path}: noise is gaussian, student or ledger")
+    if table.get("devices", 1) > 1 and (table.get("noise") == "ledger" or table.get("crash")):
+        raise ValueError(f"{path}: a world of several devices has no ledger and no crashes")
     return World(**{"name": path.stem, **table})
 
 

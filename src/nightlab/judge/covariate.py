@@ -38,8 +38,8 @@ class Adjustment(Value, frozen=True):
     """What to add to each older run of the incumbent, by run id, and how uncertain that is.
 
     ``error`` is the standard error of the mean shift: of the slope, and of the throughput that the
-    machine has now, which the runs beside the candidate only sample; ``rest`` the variance within one code that
-    the covariate does not explain; ``text`` says it for a person.
+    machine has now, which the runs beside the candidate only sample; ``rest`` the variance within
+    one code that the covariate does not explain; ``text`` says it for a person.
     """
 
     shifts: dict[int, float]
