@@ -103,7 +103,7 @@ def report(policies: list[str], *, short: bool, as_json: bool) -> Iterator[str]:
     loaded = [Table(path) for path in (paths[:1] if short else paths)]
     loaded = [table for table in loaded if table.seeds >= _SEEDS]
     if not as_json:
-        yield "\n| real tables | policy | gain on the seeds apart (sd) | recorded − apart (sd) | kept |"
+        yield "\n| real tables | policy | gain on seeds apart (sd) | recorded − apart (sd) | kept |"
         yield "|---|---|---|---|---|"
     for policy in policies:
         gains, optimism, kept = [], [], []
