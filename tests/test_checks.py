@@ -26,7 +26,7 @@ def toml(command: str, name: str = "tests") -> str:
 
 def test_key_checks_refuse_a_keep_and_let_another_through(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", toml=toml(NO_TWO))
-    _, opened = drive(root, Steps([lr(0.02), lr(0.04), lr(0.3)]), 4)
+    _, opened = drive(root, Steps([lr(0.02), lr(0.045), lr(0.3)]), 4)
     history = opened.engine.history
     refused, kept, worse = (history.experiments[n] for n in (2, 3, 4))
     assert refused.verdict is Verdict.DISCARD

@@ -276,6 +276,7 @@ class Engine:
             case,
             budget_s=self.study.budget_s,
             largest_gain=self.history.largest_gain,
+            experiments=self.history.experiments.values(),
         )
         return checks.review(decision, case)
 
