@@ -17,6 +17,7 @@ SRC = ROOT / "src" / "nightlab"
 LAYERS: list[list[str]] = [
     [
         "errors",
+        "answers",
         "model",
         "metrics",
         "expression",
@@ -24,6 +25,8 @@ LAYERS: list[list[str]] = [
         "judge",
         "events",
         "accounts",
+        "curves",
+        "early",
         "backlog",
         "history",
         "budget",

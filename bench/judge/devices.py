@@ -45,7 +45,7 @@ class Clocked:
         self.world = world
         self.ideas, noise = random.Random(f"ideas {seed}"), random.Random(f"noise {seed}")
         machine = Machine(world, noise)
-        self.lab = Lab(judge, lambda gain, run_seed: gain + machine(run_seed), world.runs)
+        self.lab = Lab(judge, lambda gain, run_seed: gain + machine(run_seed), world.runs, None)
         self.judge = judge
         self.codes: dict[int, _Code] = {}
         self.tip = 1

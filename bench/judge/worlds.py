@@ -27,7 +27,9 @@ class World:
     or ``ledger`` (values of a real series, replayed in order from a random place; its column
     ``column``, its overall sd is the unit). ``rho`` is the share of the variance that a seed
     explains in whatever code runs on it; ``walk`` is the sd of a random walk of the machine
-    per run; a share ``crash`` of the ideas fails at once.
+    per run; a share ``crash`` of the ideas fails at once. With ``blur`` a run prints its loss on
+    its way: after a share f of its time, what it will measure, give or take ``blur`` (1 - f); 0:
+    it prints nothing, and early stop has nothing to look at.
 
     With ``devices`` above 1 the night goes by the clock: that many runs at a time, and a researcher
     who thinks for ``thinking`` run lengths of each idea, one ahead.
@@ -52,6 +54,7 @@ class World:
     crash: float = 0.0
     devices: int = 1
     thinking: float = 0.0
+    blur: float = 0.0
 
     def idea(self, rng: random.Random, gained: float) -> float | None:
         """The true effect of the next idea (positive helps); None for one that crashes."""

@@ -11,8 +11,8 @@ import re
 
 import msgspec
 
+from nightlab.answers import Answer
 from nightlab.model import (
-    Answer,
     Claim,
     Decision,
     Idea,

@@ -40,6 +40,7 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     NO_METRIC = "no_metric"
     STOPPED = "stopped"
+    HOPELESS = "hopeless"  # ended early by nightlab: it could not end as a keep
     LOST = "lost"
 
     @property
@@ -142,40 +143,6 @@ class Study(Value, frozen=True):
         return self.budget_s * self.kill_factor
 
 
-class Answer(StrEnum):
-    """What came of asking a researcher once. Told apart, counted, and never the night's end."""
-
-    PROPOSED = "proposed"  # a proposal that became an experiment, or fixed one
-    PLANNED = "planned"  # a planning call that gave ideas
-    NO_EDIT = "no_edit"  # it ended without changing anything
-    QUESTION = "question"  # it asked the person instead
-    REFUSAL = "refusal"  # it would not
-    OUT_OF_SCOPE = "out_of_scope"  # it changed what is not its to change, and nothing else
-    BROKEN_SYNTAX = "broken_syntax"  # what it wrote does not parse
-    DUPLICATE = "duplicate"  # an earlier experiment tried just that
-    UNUSABLE = "unusable"  # an answer in no form that could be read
-    LOOPED = "looped"  # it used up its turns or its budget
-    HUNG = "hung"  # it used up its time
-    DIED = "died"  # its program crashed or was killed
-    DENIED = "denied"  # it had no permission to do its work
-    RATE_LIMITED = "rate_limited"
-    OVERLOADED = "overloaded"
-    UNREACHABLE = "unreachable"
-    NO_CREDIT = "no_credit"
-    NO_AUTH = "no_auth"
-    FAILED = "failed"  # anything else
-
-    @property
-    def passes(self) -> bool:
-        """Whether waiting cures it: then nobody is to blame and it is no attempt."""
-        return self in (Answer.RATE_LIMITED, Answer.OVERLOADED, Answer.UNREACHABLE)
-
-    @property
-    def locked_out(self) -> bool:
-        """Whether only the person can cure it: another researcher goes on meanwhile."""
-        return self in (Answer.NO_CREDIT, Answer.NO_AUTH)
-
-
 class Usage(Value, frozen=True):
     """What asking a researcher cost. ``tokens_in`` holds ``tokens_cached``; ``usd`` None: unknown.
 
@@ -272,6 +239,24 @@ class Claim(Value, frozen=True):
     idea: int | None = None
 
 
+class Curve(Value, frozen=True):
+    """What a run printed of one metric on its way: (seconds since its start, value), in order."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+class Early(Value, frozen=True):
+    """A run that looked hopeless: when, and its chance of ending better than the incumbent.
+
+    ``audited``: it was let run on all the same, to measure how often that judgement is wrong.
+    """
+
+    at_s: float
+    chance: float
+    audited: bool
+
+
 class Run(Value, frozen=True):
     """One execution of the command.
 
@@ -283,6 +268,8 @@ class Run(Value, frozen=True):
     say what was odd about the printed metrics, ``flags`` what it did that it must not do.
     ``evaluate_s`` is the time of the sealed evaluation, which ``duration_s`` does not hold.
     ``check`` names the check whose command ran, for the purpose of that name.
+    ``curve`` is what was printed on the way; settled experiments other than the incumbent
+    hold none in memory.
     """
 
     id: int
@@ -305,6 +292,8 @@ class Run(Value, frozen=True):
     flags: tuple[str, ...] = ()
     evaluate_s: float | None = None
     check: str = ""
+    curve: Curve | None = None
+    early: Early | None = None
 
 
 def values_of(runs: Iterable[Run], metric: str) -> list[float]:

@@ -35,6 +35,7 @@ _ARTIFACT_PATH_BYTES = 1000  # os.walk recurses before Python 3.12, and paths ha
 _TAIL_BYTES = 65536
 _LAST_LINES = 3  # of a check that fails
 _DETAIL_CHARS = 300
+_CURVES = ("val_loss", "loss", "train_loss")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,12 @@ class Rig:
     study: Study
     executor: Executor
     sandbox: Sandbox
+
+    @property
+    def curve_names(self) -> tuple[str, ...]:
+        """Under which names a script may print on its way what early stop looks at."""
+        named = self.settings.curve
+        return (named,) if named else (self.study.objective.metric, *_CURVES)
 
 
 class ArtifactError(NightlabError):

@@ -8,10 +8,11 @@ from typing import assert_never
 import msgspec
 
 from nightlab import events
+from nightlab.answers import Answer
 from nightlab.cli import words
 from nightlab.events import AnyEvent
 from nightlab.history import History
-from nightlab.model import Answer, Outcome, Run
+from nightlab.model import Outcome, Run
 
 _decoder = msgspec.json.Decoder(AnyEvent)
 

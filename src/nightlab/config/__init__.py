@@ -62,6 +62,9 @@ class Settings:
     judge: str = "default"
     line_margin: float = 0.0
     covariate: str = ""
+    early_stop: float = 0.1
+    early_audit: float = 0.1
+    curve: str = ""
     sandbox: str = "auto"
     image: str | None = None
     read: tuple[str, ...] = ()
@@ -97,7 +100,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
     """Turn the parsed TOML into Settings. Raises ConfigError."""
     check_keys(table)
     study, objective = table["study"], table["objective"]
-    sandbox = table.get("sandbox", {})
+    sandbox, judge = table.get("sandbox", {}), table.get("judge", {})
     guards = tuple(values.guard(name, text) for name, text in table.get("guards", {}).items())
     slots = table.get("devices", {}).get("slots")
     if slots is not None and slots < 1:
@@ -125,9 +128,12 @@ def parse(table: Mapping[str, Any]) -> Settings:
         checks=values.checks(table.get("checks", {})),
         pareto=values.pareto(table.get("pareto", {})),
         researcher=dict(table.get("researcher", {})),
-        judge=table.get("judge", {}).get("use", "default"),
-        line_margin=values.margin(table.get("judge", {}).get("line_margin", 0.0)),
-        covariate=table.get("judge", {}).get("covariate", ""),
+        judge=judge.get("use", "default"),
+        line_margin=values.margin(judge.get("line_margin", 0.0)),
+        covariate=judge.get("covariate", ""),
+        early_stop=values.share("[judge] early_stop", judge.get("early_stop", 0.1)),
+        early_audit=values.share("[judge] early_audit", judge.get("early_audit", 0.1)),
+        curve=judge.get("curve", ""),
         sandbox=sandbox.get("use", "auto"),
         image=sandbox.get("image"),
         read=tuple(values.place("[sandbox] read", place) for place in sandbox.get("read", [])),

@@ -32,7 +32,14 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "checks": {},
     "pareto": {},
     "researcher": {"use": str, "seed": int, "values": dict, "script": str},
-    "judge": {"use": str, "line_margin": (int, float), "covariate": str},
+    "judge": {
+        "use": str,
+        "line_margin": (int, float),
+        "covariate": str,
+        "early_stop": (int, float),
+        "early_audit": (int, float),
+        "curve": str,
+    },
     "sandbox": {
         "use": str,
         "image": str,

@@ -19,6 +19,7 @@ from nightlab.report import advice, claims, lessons
 from nightlab.report.schema import (
     Certificates,
     Declared,
+    EarlyStops,
     Ending,
     Facts,
     FrontPoint,
@@ -39,8 +40,7 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
     the names of the constants that may be tuned, where somebody has looked: untouched ones
     are then recommended.
     """
-    seen = claims.noise(history)
-    chain = claims.lineage(history)
+    seen, chain = claims.noise(history), claims.lineage(history)
     whole = claims.gain(history, chain, seen)
     found = claims.discoveries(history, chain, seen, whole)
     misses = lessons.near_misses(history)
@@ -58,6 +58,7 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         started_at=history.started.at,
         ending=ended,
         totals=totals(history, locked=locked, now=now),
+        early=early_stops(history),
         noise=seen,
         baseline=claims.estimated(history.baseline, metric) if history.baseline else None,
         incumbent=claims.estimated(history.incumbent, metric) if history.incumbent else None,
@@ -133,6 +134,14 @@ def totals(history: History, *, locked: bool, now: float) -> Totals:
         device_s=history.device_seconds,
         wall_s=max(0.0, until - history.started.at),
         sessions=history.sessions,
+    )
+
+
+def early_stops(history: History) -> EarlyStops:
+    """What early stop did."""
+    found = history.early
+    return EarlyStops(
+        stopped=found.stopped, saved_s=found.saved_s, audited=found.audited, wrong=found.wrong
     )
 
 
