@@ -41,6 +41,7 @@ bench: $(STAMP)  ## overhead per experiment beside a bare shell loop
 	$(BIN)/python -m bench.overhead $(BENCH)
 
 bench-judge: $(STAMP)  ## every decision rule in every world
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	$(BIN)/python -m bench.judge $(BENCH)
 
 bench-sandbox: $(STAMP)  ## what each sandbox costs beside a bare process

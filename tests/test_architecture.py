@@ -17,8 +17,10 @@ SRC = ROOT / "src" / "nightlab"
 LAYERS: list[list[str]] = [
     [
         "errors",
+        "answers",
         "model",
         "metrics",
+        "expression",
         "stats",
         "judge",
         "events",
@@ -53,6 +55,8 @@ LAYERS: list[list[str]] = [
     ],
     ["sandboxes", "executors", "researchers"],
     [
+        "front",
+        "certificates",
         "views",
         "contexts",
         "commits",

@@ -208,7 +208,8 @@ def test_status_json_has_the_promised_keys(night: tuple[Path, str]) -> None:
     assert found["tag"] == "mar5"
     assert found["branch"] == "autoresearch/mar5"
     assert found["state"] == "finished"
-    assert found["objective"] == {"name": "val_loss", "better": "lower"}
+    objective = {"name": "val_loss", "better": "lower", "expression": None, "parts": {}}
+    assert found["objective"] == objective
     assert set(found["baseline"]) >= {"mean", "sd", "n"}
     assert set(found["incumbent"]) >= {"experiment", "commit", "mean", "sd", "n"}
     verdicts = {"total", "keep", "discard", "inconclusive", "crash"}

@@ -271,12 +271,33 @@ def test_key_judge_use(tmp_path: Path) -> None:
     assert len(engine.history.experiments[1].runs) == 1  # type: ignore[attr-defined]
 
 
+def test_key_judge_line_margin_prices_added_lines(tmp_path: Path) -> None:
+    def longer(text: str) -> str:
+        return text.replace("LR = 0.1", "LR = 0.03\nA = 1\nB = A\nC = B")
+
+    verdicts = []
+    for margin in (0.01, 0.05):
+        more = f'[judge]\nuse = "greedy"\nline_margin = {margin}\n'
+        root = make_project(tmp_path / f"p{margin}", more=more)
+        engine = drive(root, Steps([longer]), 2)[1].engine  # gains 0.07 with three lines
+        experiment = engine.history.experiments[2]
+        verdicts.append(experiment.verdict)
+    assert verdicts == [Verdict.KEEP, Verdict.DISCARD]
+    assert experiment.decision is not None
+    assert experiment.decision.rule == "margin"
+    assert "3 net lines would have to gain 0.15" in experiment.decision.reason
+    with pytest.raises(ConfigError, match="line_margin"):
+        parse(GOOD + "[judge]\nline_margin = -1\n")
+
+
 def test_key_devices_slots(tmp_path: Path) -> None:
     engine = study(tmp_path, CONFIG + "[devices]\nslots = 2\n")
     assert len(engine.executor.slots) == 2  # type: ignore[attr-defined]
 
 
-# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py.
+# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py,
+# [objective] expression in test_expression.py, [judge] covariate in test_covariate.py,
+# [checks] and [pareto] in files of those names.
 
 
 def test_key_guards_veto_a_keep(tmp_path: Path) -> None:

@@ -176,6 +176,11 @@ def describe() -> dict[str, Any]:
     }
 
 
+def described() -> dict[str, str]:
+    """``describe`` as the journal keeps it: text, without what is not known."""
+    return {key: str(value) for key, value in describe().items() if value}
+
+
 def _visible(gpus: tuple[Gpu, ...]) -> list[tuple[Gpu | None, str]]:
     """(GPU if NVML knows it, its name for CUDA_VISIBLE_DEVICES) of those that may be used."""
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -35,7 +35,7 @@ from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.journal import Journal
-from nightlab.judge import Case, Judge, noise_of
+from nightlab.judge import Case, Judge, checks, noise_of
 from nightlab.model import (
     Action,
     Arm,
@@ -165,6 +165,7 @@ class Engine:
             experiment=subject.number,
             occasion=number,
             purpose=self._purpose(number, want, subject),
+            check=want.check,
             seed=want.seed,
             device=slot.name,
             commit=subject.commit,
@@ -194,6 +195,8 @@ class Engine:
             )
 
     def _purpose(self, number: int, want: Want, subject: Experiment) -> Purpose:
+        if want.check:
+            return Purpose.CHECK
         if number == 1:
             return Purpose.BASELINE
         if want.arm is Arm.INCUMBENT:
@@ -261,18 +264,22 @@ class Engine:
         history = self.history
         subject = history.experiments[number]
         incumbent = self._opponent(subject)
-        baseline = history.baseline
+        baseline, since = history.baseline, history.runs_before_move
         return Case(
             number=number,
             objective=self.study.objective,
-            candidate=_counting(subject),
-            incumbent=_counting(incumbent) if incumbent and number > 1 else (),
+            candidate=_counting(subject, since),
+            incumbent=_counting(incumbent, since) if incumbent and number > 1 else (),
             baseline=_counting(baseline) if baseline else (),
             guards=self.study.guards,
             noise=noise_of(history.noise),
             lines_added=subject.claim.lines_added,
             lines_removed=subject.claim.lines_removed,
+            nodes=subject.claim.nodes,
             since_refresh=history.since_refresh,
+            covariate=self.settings.covariate,
+            checks=tuple(self.study.checks),
+            checked=tuple(run for run in subject.checks if run.outcome.counts),
         )
 
     def _opponent(self, subject: Experiment) -> Experiment | None:
@@ -288,13 +295,14 @@ class Engine:
         given_up = early.given_up(case.candidate)
         if given_up is not None:
             return given_up
-        return integrity.review(
+        decision = integrity.review(
             self.judge.decide(case),
             case,
             budget_s=self.study.budget_s,
             largest_gain=self.history.largest_gain,
             experiments=self.history.experiments.values(),
         )
+        return checks.review(decision, case)
 
     def settle(self, number: int, decision: Decision) -> Verdict | None:
         """Carry a terminal decision out: trailers, refs, branch, ledger.
@@ -374,8 +382,9 @@ def _at(event: Event, at: float) -> Event:
     return msgspec.structs.replace(event, at=at)
 
 
-def _counting(experiment: Experiment) -> tuple[Run, ...]:
-    return tuple(run for run in experiment.runs if run.outcome.counts)
+def _counting(experiment: Experiment, since: int = 0) -> tuple[Run, ...]:
+    """Runs that count, of this machine: those with an id above ``since``."""
+    return tuple(run for run in experiment.runs if run.outcome.counts and run.id > since)
 
 
 def _conflicted(decision: Decision, incumbent: Experiment | None) -> Decision:

@@ -11,8 +11,8 @@ import re
 
 import msgspec
 
+from nightlab.answers import Answer
 from nightlab.model import (
-    Answer,
     Claim,
     Decision,
     Idea,
@@ -52,7 +52,7 @@ class StudyStarted(Event, frozen=True):
 
 
 class SessionStarted(Event, frozen=True):
-    """A lab began to work: who proposes, who judges, in which box, with what bounds."""
+    """A lab began to work: who proposes, who judges, in which box, where, with what bounds."""
 
     pid: int
     host: str
@@ -61,6 +61,7 @@ class SessionStarted(Event, frozen=True):
     sandbox: str
     slots: tuple[str, ...]
     bounds: str = ""
+    machine: dict[str, str] = {}
 
 
 class SessionEnded(Event, frozen=True):
@@ -105,7 +106,10 @@ class Amended(Event, frozen=True):
 
 
 class RunStarted(Event, frozen=True):
-    """Intent to run. ``marker`` is in the environment of every process of the run."""
+    """Intent to run. ``marker`` is in the environment of every process of the run.
+
+    ``check`` names the check whose command runs in place of the study's.
+    """
 
     run: int
     experiment: int
@@ -115,6 +119,7 @@ class RunStarted(Event, frozen=True):
     device: str
     commit: str
     marker: str = ""
+    check: str = ""
 
 
 class RunFinished(Event, frozen=True):

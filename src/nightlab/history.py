@@ -95,6 +95,9 @@ class History:
         self.crashes_in_a_row = 0
         self.since_refresh = 0
         self.largest_gain: float | None = None  # of any kept change, in the objective's unit
+        self.machine = started.machine
+        self.moved_to: int | None = None  # the seq of the session that began on another machine
+        self.runs_before_move = 0  # runs up to this id were made on another machine
         self.last_seq = started.seq
         self.last_at = started.at
         self.tried: dict[str, int] = {}  # tree -> the experiment that tried it
@@ -157,6 +160,11 @@ class History:
         self.session, self.ended = event, None
         self.sessions += 1
         self.paused = None
+        if _is_another(self.machine, event.machine):
+            # Numbers of two machines do not compare: noise and incumbent are measured anew.
+            self.moved_to, self.runs_before_move = event.seq, self.last_run_id
+            self.noise, self.judged_noise = Pool(), None
+        self.machine = event.machine or self.machine
 
     def _session_ended(self, event: SessionEnded) -> None:
         self.ended = event
@@ -178,12 +186,16 @@ class History:
         self._replace(event.number, commit=event.commit)
 
     def _rebased(self, event: Rebased) -> None:
-        self._replace(event.number, parent=event.parent, commit=event.commit, runs=(), value=None)
+        self._replace(
+            event.number, parent=event.parent, commit=event.commit, runs=(), checks=(), value=None
+        )
         self.trees[event.number] = event.tree
         self.noise.restart(event.number)
 
     def _amended(self, event: Amended) -> None:
-        self._replace(event.number, commit=event.commit, claim=event.claim, runs=(), value=None)
+        self._replace(
+            event.number, commit=event.commit, claim=event.claim, runs=(), checks=(), value=None
+        )
         self.trees[event.number] = event.tree
         self.tried.setdefault(event.tree, event.number)
         self.fixes[event.number] = self.fixes.get(event.number, 0) + 1
@@ -198,6 +210,11 @@ class History:
         run = event.run
         experiment = self.experiments[run.experiment]
         started = self.pending.pop(run.id)
+        if run.check:  # no measurement: it takes time and says yes or no
+            self.device_seconds += run.duration_s
+            if started.commit == experiment.commit:
+                self._replace(run.experiment, checks=(*experiment.checks, run))
+            return
         self.runs += 1
         self.runs_by_outcome[run.outcome] = self.runs_by_outcome.get(run.outcome, 0) + 1
         self.device_seconds += run.duration_s
@@ -280,6 +297,14 @@ class History:
 
     def _replace(self, number: int, **changes: object) -> None:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)
+
+
+_MACHINE = ("platform", "machine", "cpus", "gpus", "driver")
+
+
+def _is_another(before: dict[str, str], now: dict[str, str]) -> bool:
+    """Whether two descriptions are of different machines; a new kernel does not make one."""
+    return bool(before and now) and any(before.get(k) != now.get(k) for k in _MACHINE)
 
 
 def _lean(run: Run, *, curve: bool) -> Run:

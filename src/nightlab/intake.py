@@ -21,7 +21,8 @@ def check(
     """
     study = history.study
     changed = scope.check(proposal.files, files, study.edit)
-    claim = commits.claim_of(proposal, *scope.count_lines(files, changed))
+    size = (*scope.count_lines(files, changed), scope.count_nodes(files, changed))
+    claim = commits.claim_of(proposal, *size)
     return _tree(repo, history, base, changed, claim), claim
 
 

@@ -31,6 +31,9 @@ def verdict(study: Study, experiment: Experiment, verdict: Verdict) -> str:
     if runs:
         trailers.append(("Seeds", " ".join(str(r.seed) for r in runs)))
     reason = experiment.decision.reason if experiment.decision else ""
+    found = experiment.decision.evidence.e_value if experiment.decision else None
+    if found is not None:
+        trailers.append(("E-value", f"{found:.3g}"))
     return _message(experiment, [reason], trailers)
 
 

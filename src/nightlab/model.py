@@ -65,6 +65,7 @@ class Purpose(StrEnum):
     SCREEN = "screen"  # the first look at a candidate
     CONFIRM = "confirm"  # a further look at a candidate
     INCUMBENT = "incumbent"  # the incumbent again: interleaved with a candidate, or a refresh
+    CHECK = "check"  # a command of [checks] on a candidate's code: no measurement
 
 
 class Arm(StrEnum):
@@ -75,10 +76,15 @@ class Arm(StrEnum):
 
 
 class Objective(Value, frozen=True):
-    """The metric that counts, and its direction."""
+    """The metric that counts, and its direction.
+
+    With ``expression`` nightlab computes it from the metrics that it names (``expression.parts``)
+    and ignores what is printed under ``metric``.
+    """
 
     metric: str
     better: Better
+    expression: str = ""
 
 
 class Guard(Value, frozen=True):
@@ -103,7 +109,8 @@ class Study(Value, frozen=True):
     project's folder of a fresh copy. ``data`` is untracked and linked into every copy;
     ``protect`` is untracked and must not change. With ``evaluate`` the study is *sealed*: that
     command, run in a second box on the artifact that training left, prints the metrics;
-    ``hidden`` paths exist only there.
+    ``hidden`` paths exist only there. ``checks`` map a name to a command that must end with
+    exit code 0 on the code of every keep; ``pareto`` declares metrics whose front is shown.
     """
 
     tag: str
@@ -113,6 +120,8 @@ class Study(Value, frozen=True):
     objective: Objective
     kill_factor: float = 2.0
     guards: tuple[Guard, ...] = ()
+    checks: dict[str, str] = {}
+    pareto: tuple[Objective, ...] = ()
     data: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
     evaluate: str = ""
@@ -132,40 +141,6 @@ class Study(Value, frozen=True):
     def deadline_s(self) -> float:
         """Wall-clock seconds after which a run is killed."""
         return self.budget_s * self.kill_factor
-
-
-class Answer(StrEnum):
-    """What came of asking a researcher once. Told apart, counted, and never the night's end."""
-
-    PROPOSED = "proposed"  # a proposal that became an experiment, or fixed one
-    PLANNED = "planned"  # a planning call that gave ideas
-    NO_EDIT = "no_edit"  # it ended without changing anything
-    QUESTION = "question"  # it asked the person instead
-    REFUSAL = "refusal"  # it would not
-    OUT_OF_SCOPE = "out_of_scope"  # it changed what is not its to change, and nothing else
-    BROKEN_SYNTAX = "broken_syntax"  # what it wrote does not parse
-    DUPLICATE = "duplicate"  # an earlier experiment tried just that
-    UNUSABLE = "unusable"  # an answer in no form that could be read
-    LOOPED = "looped"  # it used up its turns or its budget
-    HUNG = "hung"  # it used up its time
-    DIED = "died"  # its program crashed or was killed
-    DENIED = "denied"  # it had no permission to do its work
-    RATE_LIMITED = "rate_limited"
-    OVERLOADED = "overloaded"
-    UNREACHABLE = "unreachable"
-    NO_CREDIT = "no_credit"
-    NO_AUTH = "no_auth"
-    FAILED = "failed"  # anything else
-
-    @property
-    def passes(self) -> bool:
-        """Whether waiting cures it: then nobody is to blame and it is no attempt."""
-        return self in (Answer.RATE_LIMITED, Answer.OVERLOADED, Answer.UNREACHABLE)
-
-    @property
-    def locked_out(self) -> bool:
-        """Whether only the person can cure it: another researcher goes on meanwhile."""
-        return self in (Answer.NO_CREDIT, Answer.NO_AUTH)
 
 
 class Usage(Value, frozen=True):
@@ -247,7 +222,10 @@ class Proposal(Value, frozen=True):
 
 
 class Claim(Value, frozen=True):
-    """What the journal keeps of a proposal; the text itself is in the commit."""
+    """What the journal keeps of a proposal; the text itself is in the commit.
+
+    ``nodes`` is by how many nodes of the syntax tree it grows the code, None where unknown.
+    """
 
     description: str
     hypothesis: str = ""
@@ -256,6 +234,7 @@ class Claim(Value, frozen=True):
     changes: tuple[Change, ...] = ()
     lines_added: int = 0
     lines_removed: int = 0
+    nodes: int | None = None
     expects: str = ""
     idea: int | None = None
 
@@ -289,6 +268,7 @@ class Run(Value, frozen=True):
     ``detail`` is one line that says why the outcome is what it is ("" for ok); ``notes``
     say what was odd about the printed metrics, ``flags`` what it did that it must not do.
     ``evaluate_s`` is the time of the sealed evaluation, which ``duration_s`` does not hold.
+    ``check`` names the check whose command ran, for the purpose of that name.
     ``curve`` is what was printed on the way; settled experiments other than the incumbent
     hold none in memory.
     """
@@ -312,6 +292,7 @@ class Run(Value, frozen=True):
     notes: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     evaluate_s: float | None = None
+    check: str = ""
     curve: Curve | None = None
     early: Early | None = None
     peak_gpu_bytes: int | None = None
@@ -326,10 +307,11 @@ def values_of(runs: Iterable[Run], metric: str) -> list[float]:
 
 
 class Want(Value, frozen=True):
-    """A run the judge asks for: whose code, on which seed."""
+    """A run the judge asks for: whose code, on which seed; with ``check`` that check's command."""
 
     arm: Arm
     seed: int
+    check: str = ""
 
 
 class Evidence(Value, frozen=True):
@@ -382,6 +364,7 @@ class Experiment(Value, frozen=True):
     ``number`` counts from 1; experiment 1 is the untouched baseline. ``commit`` is the one
     that ``refs/nightlab/<tag>/<number>`` points to. ``verdict`` is None while it is open.
     ``value`` is the mean of the objective over its counting runs, None without any.
+    ``checks`` are runs of ``[checks]`` commands on its code, which measure nothing.
     """
 
     number: int
@@ -389,6 +372,7 @@ class Experiment(Value, frozen=True):
     commit: str
     claim: Claim
     runs: tuple[Run, ...] = ()
+    checks: tuple[Run, ...] = ()
     decision: Decision | None = None
     verdict: Verdict | None = None
     value: float | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from nightlab import config, metrics, process, scope
+from nightlab import config, expression, metrics, process, scope
 from nightlab._removal import remove_tree
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
@@ -20,7 +20,7 @@ from nightlab.errors import ExecutorError, NightlabError
 from nightlab.events import RunStarted
 from nightlab.executors import Executor, Order
 from nightlab.git import Repo
-from nightlab.model import Objective, Outcome, Run, Study
+from nightlab.model import Better, Objective, Outcome, Run, Study
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Sandbox
 
@@ -33,6 +33,8 @@ ARTIFACT_BYTES = 8 << 30
 ARTIFACT_FILES = 10_000
 _ARTIFACT_PATH_BYTES = 1000  # os.walk recurses before Python 3.12, and paths have an end
 _TAIL_BYTES = 65536
+_LAST_LINES = 3  # of a check that fails
+_DETAIL_CHARS = 300
 _CURVES = ("val_loss", "loss", "train_loss")
 
 
@@ -88,7 +90,7 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
         kept[0].mkdir(exist_ok=True)
         env["NIGHTLAB_CACHE"] = str(kept[0])
     cell = Cell(
-        command=rig.study.command,
+        command=rig.study.checks[started.check] if started.check else rig.study.command,
         tree=tree,
         cwd=tree / rig.study.prefix,
         run_dir=box,
@@ -265,6 +267,7 @@ def measure(
     output = _read(folder / LOG)
     result = _read(folder / BOX / RESULT, metrics.MAX_RESULT_BYTES)
     measured = metrics.read(output, result or None, complete=finished.exit_code is not None)
+    measured = expression.composed(measured, objective)
     outcome, detail, trace = metrics.classify(
         exit_code=finished.exit_code,
         signal=finished.signal,
@@ -290,6 +293,20 @@ def measure(
     )
 
 
+def checked(started: RunStarted, began_at: float, finished: Finished, folder: Path) -> Run:
+    """The record of a check: ok for exit code 0, else how it ended and the last it printed."""
+    run = measure(started, began_at, finished, folder, Objective("", Better.LOWER))
+    outcome, detail = Outcome.OK, ""
+    if run.outcome not in (Outcome.OK, Outcome.NO_METRIC, Outcome.DIVERGED) or run.exit_code != 0:
+        outcome = Outcome.CRASHED if run.outcome is Outcome.DIVERGED else run.outcome
+        printed = process.clean(_read(folder / LOG)[-_TAIL_BYTES:].decode("utf-8", "replace"))
+        last = [" ".join(line.split()) for line in printed.split("\n") if line.strip()]
+        how = "" if outcome is Outcome.CRASHED else f"{run.detail}: "
+        detail = how + (" | ".join(last[-_LAST_LINES:]) or f"exit code {run.exit_code}, no output")
+        detail = detail if len(detail) <= _DETAIL_CHARS else "…" + detail[1 - _DETAIL_CHARS :]
+    return msgspec.structs.replace(run, outcome=outcome, detail=detail, metrics={}, notes=())
+
+
 def lost(started: RunStarted, began_at: float, why: str) -> Run:
     """The record of a run that infrastructure took."""
     return _record(started, began_at, Outcome.LOST, why)
@@ -304,6 +321,7 @@ def _record(started: RunStarted, began_at: float, outcome: Outcome, detail: str)
         commit=started.commit,
         seed=started.seed,
         device=started.device,
+        check=started.check,
         outcome=outcome,
         started_at=began_at,
         detail=detail,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from nightlab import certificates, expression, front
 from nightlab.history import History
 from nightlab.judge import estimate, fair
 from nightlab.model import (
@@ -46,11 +47,18 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         "branch": study.branch,
         "state": state(history, locked=locked),
         "paused": history.paused.reason if history.paused else None,
-        "objective": {"name": metric, "better": study.objective.better.value},
+        "objective": {
+            "name": metric,
+            "better": study.objective.better.value,
+            "expression": study.objective.expression or None,
+            "parts": parts(history),
+        },
         "budget_seconds": study.budget_s,
         "baseline": None if baseline is None else _measured(baseline, metric),
         "incumbent": None if incumbent is None else _measured(incumbent, metric),
         "gain": gain(history),
+        "pareto": front.front(history),
+        "certificates": certificates.certificates(history),
         "experiments": {
             "total": counts.total,
             "keep": counts.keep,
@@ -66,6 +74,7 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
                 "run": r.run,
                 "experiment": r.occasion,
                 "purpose": r.purpose.value,
+                "check": r.check or None,
                 "seed": r.seed,
                 "device": r.device,
                 "elapsed_seconds": max(0.0, now - r.at) if locked else None,
@@ -84,6 +93,16 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         if history.ended is None
         else {"reason": history.ended.reason, "detail": history.ended.detail},
         "warnings": [w.text for w in history.warnings[-5:]],
+    }
+
+
+def parts(history: History) -> dict[str, dict[str, float | None]]:
+    """Of a composite objective each part's mean, ``{name: {baseline, incumbent}}``; else {}."""
+    text = history.study.objective.expression
+    two = {"baseline": history.baseline, "incumbent": history.incumbent}
+    return {
+        name: {which: estimate(e.runs, name) if e else None for which, e in two.items()}
+        for name in (expression.parts(text) if text else ())
     }
 
 
@@ -126,6 +145,7 @@ def row(experiment: Experiment, metric: str) -> dict[str, Any]:
         "metrics": mean_metrics(experiment.runs),
         "runs": len(experiment.runs),
         "seeds": [r.seed for r in experiment.runs],
+        "checks": {r.check: r.outcome.value for r in experiment.checks},
         "durations_seconds": [round(r.duration_s, 3) for r in experiment.runs],
         "peak_memory_bytes": [r.peak_memory_bytes for r in experiment.runs],
         "peak_gpu_bytes": [r.peak_gpu_bytes for r in experiment.runs],
@@ -136,8 +156,10 @@ def row(experiment: Experiment, metric: str) -> dict[str, Any]:
         "researcher": experiment.claim.researcher,
         "reason": decision.reason if decision else "",
         "rule": decision.rule if decision else "",
+        "e_value": decision.evidence.e_value if decision else None,
         "lines_added": experiment.claim.lines_added,
         "lines_removed": experiment.claim.lines_removed,
+        "nodes": experiment.claim.nodes,
         "started_at": experiment.started_at,
         "settled_at": experiment.settled_at,
     }

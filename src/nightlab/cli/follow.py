@@ -8,10 +8,11 @@ from typing import assert_never
 import msgspec
 
 from nightlab import events
+from nightlab.answers import Answer
 from nightlab.cli import words
 from nightlab.events import AnyEvent
 from nightlab.history import History
-from nightlab.model import Answer, Outcome, Run
+from nightlab.model import Outcome, Run
 
 _decoder = msgspec.json.Decoder(AnyEvent)
 
@@ -94,6 +95,10 @@ def _asked(event: events.Asked) -> str | None:
 
 def _run(run: Run, history: History) -> str:
     metric = history.study.objective.metric
+    if run.check:
+        what = f"exp {run.occasion:<4} check {run.check:<7}"
+        detail = f": {run.detail}" if run.detail else ""
+        return f"{what} {run.outcome.value} in {words.seconds(run.duration_s)}{detail}"
     what = f"exp {run.occasion:<4} run {run.id:<9} {words.purpose(run.purpose)}, seed {run.seed}: "
     took = f" in {words.seconds(run.duration_s)}"
     if run.outcome is Outcome.OK and metric in run.metrics:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, devices, git, journal, process, project, sandboxes, scope
+from nightlab import config, devices, expression, git, journal, process, project, sandboxes, scope
 from nightlab.config import Paths, Settings
 from nightlab.errors import NightlabError
 from nightlab.git import Repo
@@ -164,8 +164,13 @@ def _metric(root: Path, settings: Settings) -> Check:
     metric = settings.objective.metric
     text = f"{metric}, {settings.objective.better.value} is better"
     found = project.recognise(root, command=settings.command, edit=settings.edit)
-    if metric in found.metrics:
+    composite = settings.objective.expression
+    parts = expression.parts(composite) if composite else (metric,)
+    if composite:
+        text = f"{text}; computed as {composite}"
+    if set(parts) <= set(found.metrics):
         return Check("metric", State.OK, f"{text}; the script prints it")
+    metric = next(part for part in parts if part not in found.metrics)
     cure = f"nothing, if a run prints a line `{metric}: value`; the first run will tell"
     return Check("metric", State.WARN, f"{text}; not seen in the source", cure)
 

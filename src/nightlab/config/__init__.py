@@ -56,8 +56,12 @@ class Settings:
     hidden: tuple[str, ...] = ()
     seed_env: str = "NIGHTLAB_SEED"
     guards: tuple[Guard, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
+    pareto: tuple[Objective, ...] = ()
     researcher: Mapping[str, Any] = field(default_factory=dict)
     judge: str = "default"
+    line_margin: float = 0.0
+    covariate: str = ""
     early_stop: float = 0.1
     early_audit: float = 0.1
     curve: str = ""
@@ -113,9 +117,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
     return Settings(
         command=values.text("[study] command", study["command"]),
         edit=values.paths("[study] edit", study["edit"]),
-        objective=Objective(
-            values.metric(objective["metric"]), values.better(objective.get("better"))
-        ),
+        objective=_objective(objective),
         budget_s=values.duration_s("[study] budget", study.get("budget", "5m")),
         kill_factor=values.at_least_one("[study] kill_factor", study.get("kill_factor", 2.0)),
         data=values.paths("[study] data", study.get("data", []), empty=True),
@@ -124,8 +126,12 @@ def parse(table: Mapping[str, Any]) -> Settings:
         hidden=_hidden(objective),
         seed_env=values.env_name("[study] seed_env", study.get("seed_env", "NIGHTLAB_SEED")),
         guards=guards,
+        checks=values.checks(table.get("checks", {})),
+        pareto=values.pareto(table.get("pareto", {})),
         researcher=dict(table.get("researcher", {})),
         judge=judge.get("use", "default"),
+        line_margin=values.margin(judge.get("line_margin", 0.0)),
+        covariate=judge.get("covariate", ""),
         early_stop=values.share("[judge] early_stop", judge.get("early_stop", 0.1)),
         early_audit=values.share("[judge] early_audit", judge.get("early_audit", 0.1)),
         curve=judge.get("curve", ""),
@@ -143,7 +149,9 @@ def parse(table: Mapping[str, Any]) -> Settings:
 
 
 def _objective(table: Mapping[str, Any]) -> Objective:
-    return Objective(values.metric(table["metric"]), values.better(table.get("better")))
+    metric = values.metric(table["metric"])
+    composite = values.expression(metric, table.get("expression", ""))
+    return Objective(metric, values.better(table.get("better")), composite)
 
 
 def _hidden(objective: Mapping[str, Any]) -> tuple[str, ...]:

@@ -21,10 +21,25 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "protect": list,
         "seed_env": str,
     },
-    "objective": {"metric": str, "better": str, "evaluate": str, "hidden": list},
+    "objective": {
+        "metric": str,
+        "better": str,
+        "expression": str,
+        "evaluate": str,
+        "hidden": list,
+    },
     "guards": {},
+    "checks": {},
+    "pareto": {},
     "researcher": {"use": str, "seed": int, "values": dict, "script": str},
-    "judge": {"use": str, "early_stop": (int, float), "early_audit": (int, float), "curve": str},
+    "judge": {
+        "use": str,
+        "line_margin": (int, float),
+        "covariate": str,
+        "early_stop": (int, float),
+        "early_audit": (int, float),
+        "curve": str,
+    },
     "sandbox": {
         "use": str,
         "image": str,
@@ -48,7 +63,7 @@ def check_keys(table: Mapping[str, Any]) -> None:
             raise _unknown(f"[{name}]", name, list(KEYS))
         if not isinstance(section, dict):
             raise bad(f"[{name}]", section, "a table of keys")
-        if name == "guards":
+        if name in ("guards", "checks", "pareto"):  # a person's own names
             continue
         for key, value in section.items():
             if key not in KEYS[name]:

@@ -72,6 +72,18 @@ def _standing(whole: Gain) -> str:
     return PROVISIONAL
 
 
+def parts(f: Facts) -> str:
+    """What a composite objective is made of; "" for one metric."""
+    if not f.declared.expression:
+        return ""
+    sigma = None  # each part has a noise of its own
+    moved = (
+        f"{p.metric} {number(p.baseline, sigma)} → {number(p.incumbent, sigma)}"
+        for p in f.declared.parts
+    )
+    return f"{f.metric} = {f.declared.expression}: {', '.join(moved)}, baseline to incumbent."
+
+
 def naive(f: Facts) -> str | None:
     """The luckiest run's claim, beside the honest one; None where there is none to mention."""
     if f.naive is None or f.noise.deterministic or f.totals.experiments < 2:
