@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from nightlab.final import Cleaned, Closed, Plan, Result, Turn
 from nightlab.model import (
     Answer,
     Claim,
@@ -105,7 +106,10 @@ class Amended(Event, frozen=True):
 
 
 class RunStarted(Event, frozen=True):
-    """Intent to run. ``marker`` is in the environment of every process of the run."""
+    """Intent to run. ``marker`` is in the environment of every process of the run.
+
+    ``turn`` is its place in a finalization, None for an experiment's run.
+    """
 
     run: int
     experiment: int
@@ -115,6 +119,7 @@ class RunStarted(Event, frozen=True):
     device: str
     commit: str
     marker: str = ""
+    turn: Turn | None = None
 
 
 class RunFinished(Event, frozen=True):
@@ -200,6 +205,30 @@ class Warned(Event, frozen=True):
     text: str
 
 
+class FinalStarted(Event, frozen=True):
+    """A finalization began: what it will measure, all of it planned."""
+
+    plan: Plan
+
+
+class FinalCleaned(Event, frozen=True):
+    """The ablation is over: what is dropped, and the tree without it."""
+
+    cleaned: Cleaned
+
+
+class FinalDecided(Event, frozen=True):
+    """What the finalization found; an intent to make its branch and its patches."""
+
+    result: Result
+
+
+class Finalised(Event, frozen=True):
+    """The finalization is over: its commits are made, its branch is where it belongs."""
+
+    closed: Closed
+
+
 AnyEvent = (
     StudyStarted
     | SessionStarted
@@ -220,4 +249,8 @@ AnyEvent = (
     | Paused
     | Resumed
     | Warned
+    | FinalStarted
+    | FinalCleaned
+    | FinalDecided
+    | Finalised
 )

@@ -64,6 +64,7 @@ class Purpose(StrEnum):
     SCREEN = "screen"  # the first look at a candidate
     CONFIRM = "confirm"  # a further look at a candidate
     INCUMBENT = "incumbent"  # the incumbent again: interleaved with a candidate, or a refresh
+    FINAL = "final"  # of a finalization: no experiment's evidence
 
 
 class Arm(StrEnum):
