@@ -80,6 +80,10 @@ def _said(event: AnyEvent, history: History) -> str | None:
             | events.Committed()
             | events.RunStarted()
             | events.Judged()
+            | events.FinalStarted()  # `nightlab finalize` tells its own story
+            | events.FinalCleaned()
+            | events.FinalDecided()
+            | events.Finalised()
         ):
             return None
     assert_never(event)

@@ -28,6 +28,7 @@ _PURPOSES = {
     Purpose.SCREEN: "first look",
     Purpose.CONFIRM: "another look",
     Purpose.INCUMBENT: "the incumbent again",
+    Purpose.FINAL: "finalization",
 }
 
 

@@ -6,8 +6,8 @@ far, what comes next, down to the result. Who runs and who writes is ``nightlab.
 
 from __future__ import annotations
 
-from nightlab.final.decide import Clean, Decide, Measure, claim_of, sentence, step
-from nightlab.final.plan import TooLittle, make_plan, pairs_for
+from nightlab.final.decide import Clean, Decide, Measure, expected, step
+from nightlab.final.plan import TooLittleError, make_plan, pairs_for
 from nightlab.final.state import Finalization
 from nightlab.final.values import (
     BASELINE,
@@ -48,13 +48,12 @@ __all__ = [
     "Side",
     "Stage",
     "Status",
-    "TooLittle",
+    "TooLittleError",
     "Turn",
     "Word",
-    "claim_of",
+    "expected",
     "make_plan",
     "pairs_for",
-    "sentence",
     "step",
     "without",
 ]

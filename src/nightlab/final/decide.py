@@ -129,6 +129,27 @@ def _failures(f: Finalization, stage: Stage, arm: str) -> int:
     return sum(turn in f.measured and f.value(turn, metric) is None for turn in turns)
 
 
+def expected(f: Finalization) -> tuple[int, float]:
+    """(runs, seconds) still to come at most, one after another."""
+    plan = f.plan
+    ablated = _ablated(f) or ()
+    stages: list[tuple[Stage, Sequence[str]]] = [(Stage.VERIFY, (BASELINE, FINAL))]
+    if not f.measured:  # nothing is known of what fails
+        ablated = (FINAL, *map(without, plan.ablated)) if plan.ablated else ()
+    if f.cleaned is None:
+        stages.append((Stage.ABLATE, ablated))
+    if (f.cleaned is None and ablated) or (f.cleaned is not None and f.cleaned.commit):
+        stages.append((Stage.RECHECK, (BASELINE, FINAL, CLEANED)))
+    stages.append((Stage.FULL, (BASELINE, FINAL)))
+    runs, seconds = 0, 0.0
+    for stage, arms in stages:
+        made = sum(turn.stage is stage for turn in f.measured)
+        many = max(0, len(plan.seeds_of(stage)) * len(arms) - made)
+        runs += many
+        seconds += many * f.run_s(stage)
+    return runs, seconds
+
+
 # --- what each change is worth ----------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from nightlab import stats
 from nightlab.final.state import Finalization
@@ -13,9 +13,7 @@ from nightlab.model import Value
 LEVEL = 0.95  # of the planned interval
 
 
-def contest(
-    f: Finalization, stage: Stage, arm: str, against: str, *, metric: str = ""
-) -> Contest:
+def contest(f: Finalization, stage: Stage, arm: str, against: str, *, metric: str = "") -> Contest:
     """``arm`` against ``against`` over the seeds on which both measured the metric."""
     name = metric or f.plan.objective.metric
     seeds = f.plan.seeds_of(stage)
@@ -92,10 +90,13 @@ class Blocks(Value, frozen=True):
 def blocks(f: Finalization, stage: Stage, arms: Sequence[str]) -> Blocks | None:
     """The design over the seeds on which every arm measured; None for fewer than two."""
     metric = f.plan.objective.metric
-    rows: dict[int, Mapping[str, float]] = {}
+    rows: dict[int, dict[str, float]] = {}
     for seed in f.plan.seeds_of(stage):
-        row = {arm: f.value(Turn(stage, arm, seed), metric) for arm in arms}
-        known = {arm: value for arm, value in row.items() if value is not None}
+        known = {
+            arm: value
+            for arm in arms
+            if (value := f.value(Turn(stage, arm, seed), metric)) is not None
+        }
         if len(known) == len(arms):
             rows[seed] = known
     n, k = len(rows), len(arms)

@@ -24,7 +24,7 @@ _SLACK = 1.5  # a run may take longer than those before
 _FIRST_SEED = 1001
 
 
-class TooLittle(UsageError):
+class TooLittleError(UsageError):
     """The device time that was asked for does not pay for the least that says anything."""
 
 
@@ -77,7 +77,7 @@ def make_plan(
 
     By default the bound is 12 % of the device time that the study has used (``spent_s``),
     but enough for the pairs, and at least ten minutes; what the last stage takes comes on
-    top. The changes with the smallest effects are ablated first. Raises TooLittle.
+    top. The changes with the smallest effects are ablated first. Raises TooLittleError.
     """
     n = pairs or pairs_for(gain, sigma, rho)
     full_s = budget_s if is_long else run_s
@@ -90,7 +90,7 @@ def make_plan(
         n = int(device_s / (2 * run_s))
         if n < FEWEST:
             least_h = 2 * FEWEST * run_s / 3600
-            raise TooLittle(
+            raise TooLittleError(
                 f"{device_s / 3600:.3g} hours of device time are less than {FEWEST} pairs take",
                 f"a run takes about {run_s:.3g} s, a pair two of them",
                 f"nightlab finalize --device-hours {math.ceil(least_h * 100) / 100:g}",

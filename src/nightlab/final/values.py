@@ -93,7 +93,7 @@ class Plan(Value, frozen=True):
     is_long: bool = False
     test: str = ""
     hidden: tuple[str, ...] = ()
-    hidden_digests: dict[str, str] = {}
+    hidden_digests: dict[str, str] = {}  # noqa: RUF012  msgspec copies it
     readings: int = 0
 
     def seeds_of(self, stage: Stage) -> tuple[int, ...]:
