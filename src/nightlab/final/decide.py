@@ -114,7 +114,9 @@ def _reserved_s(f: Finalization, stage: Stage) -> float:
 
 def _ablated(f: Finalization) -> tuple[str, ...]:
     """The arms of the ablation that still make sense to run; () without any."""
-    if not f.plan.blocks or contest(f, Stage.VERIFY, FINAL, BASELINE).mine.n == 0:
+    metric = f.plan.objective.metric
+    verified = (Turn(Stage.VERIFY, FINAL, seed) for seed in f.plan.seeds_of(Stage.VERIFY))
+    if not f.plan.blocks or all(f.value(turn, metric) is None for turn in verified):
         return ()
     arms = [without(n) for n in f.plan.ablated]
     alive = [arm for arm in arms if _failures(f, Stage.ABLATE, arm) < _FAILS]
