@@ -249,7 +249,8 @@ def test_key_devices_slots(tmp_path: Path) -> None:
     assert len(engine.executor.slots) == 2  # type: ignore[attr-defined]
 
 
-# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py.
+# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py;
+# test_key_final_…: [final] command, budget, test, hidden and pairs in test_finalize.py.
 
 
 def test_key_guards_veto_a_keep(tmp_path: Path) -> None:

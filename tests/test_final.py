@@ -18,6 +18,7 @@ from nightlab.final import (
     Decide,
     Finalization,
     Kept,
+    Last,
     Measure,
     Result,
     Stage,
@@ -187,7 +188,7 @@ def test_the_claim_is_the_paired_t_interval_and_both_tests() -> None:
 
 
 def test_no_two_stages_share_a_seed_and_none_was_used_before() -> None:
-    plan = plan_of(3, test="t").plan
+    plan = plan_of(3, last=Last(test="t")).plan
     seeds = [s for stage in Stage for s in plan.seeds_of(stage)]
     assert len(seeds) == len(set(seeds)) > 15
     assert not {1, 2, 1002} & set(seeds)
@@ -336,7 +337,7 @@ def test_full_length_training_that_undoes_the_gain_is_said() -> None:
         gain = 2.0 if turn.stage is not Stage.FULL else -0.5
         return 10.0 - gain * bool(has) + 0.01 * (turn.seed % 3)
 
-    f = plan_of(1, is_long=True, budget_s=3.0, command="long")
+    f = plan_of(1, last=Last(is_long=True, budget_s=3.0, command="long"))
     result = play(f, measure)
     assert result.full is not None
     assert result.full.effect == pytest.approx(-0.5, abs=0.1)

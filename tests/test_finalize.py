@@ -358,11 +358,11 @@ def test_the_test_split_is_read_once_and_again_only_when_asked(
     assert cli(root, capsys, "--device-hours", "0.0012")[0] == 0
     code, found = cli(root, capsys)
     assert code == 0
-    assert found["plan"]["readings"] == 0
+    assert found["plan"]["last"]["readings"] == 0
     first = git(root, "rev-parse", "autoresearch/t-final")
     code, found = cli(root, capsys, "--again", "--device-hours", "0.0012")
     assert code == 0
-    assert found["plan"]["readings"] == 1
+    assert found["plan"]["last"]["readings"] == 1
     assert any("not fresh" in note for note in found["result"]["notes"])
     assert "(not fresh)" in Path(str(found["page"])).read_text()
     assert git(root, "rev-parse", "autoresearch/t-final") != first  # ours to move

@@ -31,6 +31,7 @@ from nightlab.final import (
     Closed,
     Decide,
     Finalization,
+    Last,
     Measure,
     Plan,
     Stage,
@@ -116,14 +117,13 @@ class Finalizer:
         blocked = self._blocked()
         if blocked:
             raise GitError(*blocked)
-        wanted, study = engine.settings.final, history.study
         noise = noise_of(history.noise)
         plan = final.make_plan(
             number=len(history.finals) + 1,
             baseline=history.base_commit,
             final=history.tip,
             experiment=incumbent.number,
-            objective=study.objective,
+            objective=history.study.objective,
             kept=final_trees.kept_changes(engine.repo, history),
             used_seeds=history.seeds,
             lot=secrets.randbits(32),
@@ -133,18 +133,25 @@ class Finalizer:
             gain=views.gain(history),
             run_s=self._run_s(),
             spent_s=history.device_seconds,
-            pairs=self.wish.pairs or wanted.pairs,
+            pairs=self.wish.pairs or engine.settings.final.pairs,
             device_s=self.wish.device_s,
+            last=self._last(),
+        )
+        engine.record(FinalStarted(plan=plan))
+        return history.finals[-1]
+
+    def _last(self) -> Last:
+        """What ``[final]`` asks for, once the rest is over."""
+        wanted, study = self.engine.settings.final, self.history.study
+        return Last(
             command=wanted.command or study.command,
             budget_s=wanted.budget_s or study.budget_s,
             is_long=wanted.is_long,
             test=wanted.test,
             hidden=wanted.hidden,
-            hidden_digests=seal.digests(engine.paths.root, wanted.hidden),
-            readings=sum(any(_reads_test(r) for r in f.runs) for f in history.finals),
+            digests=seal.digests(self.engine.paths.root, wanted.hidden),
+            readings=sum(any(_reads_test(r) for r in f.runs) for f in self.history.finals),
         )
-        engine.record(FinalStarted(plan=plan))
-        return history.finals[-1]
 
     def _run_s(self) -> float:
         """What a run takes: the mean of the incumbent's and the baseline's."""
@@ -242,9 +249,9 @@ class Finalizer:
         rig = self.engine.rig
         if turn.stage is not Stage.FULL:
             return lambda begun, at: Attempt(rig, begun, slot, at)
-        if not plan.test:
+        if not plan.last.test:
             return lambda begun, at: Attempt(long_rig(rig, plan), begun, slot, at)
-        broken = seal.Protected(self.engine.paths.root, plan.hidden_digests).broken()
+        broken = seal.Protected(self.engine.paths.root, plan.last.digests).broken()
         if broken:
             raise SealError(
                 f"{broken[0]} is not what it was when the finalization began",

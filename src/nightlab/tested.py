@@ -19,7 +19,9 @@ from nightlab.runs import ArtifactError, Rig
 
 def long_rig(rig: Rig, plan: Plan) -> Rig:
     """The rig with the command and the budget of the last stage."""
-    study = msgspec.structs.replace(rig.study, command=plan.command, budget_s=plan.budget_s)
+    study = msgspec.structs.replace(
+        rig.study, command=plan.last.command, budget_s=plan.last.budget_s
+    )
     return dataclasses.replace(rig, study=study)
 
 
@@ -38,9 +40,9 @@ class TestedAttempt(Attempt):
         super().__init__(long_rig(rig, plan), started, slot, began_at)
         study = self.rig.study
         study = msgspec.structs.replace(
-            study, evaluate=plan.test, hidden=(*study.hidden, *plan.hidden)
+            study, evaluate=plan.last.test, hidden=(*study.hidden, *plan.last.hidden)
         )
-        settings = dataclasses.replace(rig.settings, final=Final(test=plan.test))
+        settings = dataclasses.replace(rig.settings, final=Final(test=plan.last.test))
         self._test = dataclasses.replace(rig, study=study, settings=settings)
         self._measured: Run | None = None
 

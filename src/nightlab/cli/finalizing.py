@@ -156,12 +156,12 @@ def _opening(f: Finalization) -> list[str]:
     if plan.full:
         what = " and ".join(
             [
-                *(["full-length training"] if plan.is_long else []),
-                *(["the test split"] if plan.test else []),
+                *(["full-length training"] if plan.last.is_long else []),
+                *(["the test split"] if plan.last.test else []),
             ]
         )
         lines.append(f"then     {what}, {plan.full} seed{'' if plan.full == 1 else 's'} each")
-    if plan.test and plan.readings:
+    if plan.last.test and plan.last.readings:
         lines.append("note     the test split was read before: this reading will not be fresh")
     lines.append(
         f"bound    {words.seconds(plan.device_s)} of device time; at most {runs} runs to come, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -134,13 +133,11 @@ def _failures(f: Finalization, stage: Stage, arm: str) -> int:
 def expected(f: Finalization) -> tuple[int, float]:
     """(runs, seconds) still to come at most, one after another."""
     plan = f.plan
-    ablated = _ablated(f) or ()
     stages: list[tuple[Stage, Sequence[str]]] = [(Stage.VERIFY, (BASELINE, FINAL))]
-    if not f.measured:  # nothing is known of what fails
-        ablated = (FINAL, *map(without, plan.ablated)) if plan.ablated else ()
-    if f.cleaned is None:
-        stages.append((Stage.ABLATE, ablated))
-    if (f.cleaned is None and ablated) or (f.cleaned is not None and f.cleaned.commit):
+    ablates = bool(plan.ablated) and f.cleaned is None
+    if ablates:
+        stages.append((Stage.ABLATE, (FINAL, *map(without, plan.ablated))))
+    if ablates or (f.cleaned is not None and f.cleaned.commit not in ("", plan.baseline)):
         stages.append((Stage.RECHECK, (BASELINE, FINAL, CLEANED)))
     stages.append((Stage.FULL, (BASELINE, FINAL)))
     runs, seconds = 0, 0.0
@@ -312,9 +309,9 @@ def _last(f: Finalization, chosen: str) -> tuple[Contest | None, Contest | None]
     if chosen == BASELINE or not any(turn.stage is Stage.FULL for turn in f.measured):
         return None, None
     name = f.plan.objective.metric
-    full = contest(f, Stage.FULL, chosen, BASELINE) if f.plan.is_long else None
+    full = contest(f, Stage.FULL, chosen, BASELINE) if f.plan.last.is_long else None
     test = None
-    if f.plan.test:
+    if f.plan.last.test:
         test = contest(f, Stage.FULL, chosen, BASELINE, metric=TEST + name)
     return full, test
 
@@ -336,12 +333,12 @@ def _notes(
         )
     if full is not None:
         yield full_length(plan, claim, full)
-    elif plan.is_long and chosen != BASELINE:
+    elif plan.last.is_long and chosen != BASELINE:
         yield "no device time was left for full-length training"
-    if plan.test and test is None and chosen != BASELINE:
+    if plan.last.test and test is None and chosen != BASELINE:
         yield "the test split was not read: no device time was left"
-    if test is not None and plan.readings:
-        times = "once" if plan.readings == 1 else f"{plan.readings} times"
+    if test is not None and plan.last.readings:
+        times = "once" if plan.last.readings == 1 else f"{plan.last.readings} times"
         yield f"the test split had been read {times} before: this reading is not fresh"
 
 
@@ -350,5 +347,4 @@ def _hours_for_all(f: Finalization) -> str:
     many = sum(1 for k in plan.kept if k.without)
     runs = 2 * plan.pairs + 6 * (1 + many) + 3 * plan.recheck
     hours = (1.1 * runs * f.run_s(Stage.VERIFY) + 2.2 * plan.full * f.run_s(Stage.FULL)) / 3600
-    digits = max(2, 1 - math.floor(math.log10(hours))) if hours > 0 else 2
-    return f"{math.ceil(hours * 10**digits) / 10**digits:.{digits}f}"
+    return f"{hours:.2g}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from itertools import count, islice
 
 from nightlab.errors import UsageError
-from nightlab.final.values import Kept, Plan
+from nightlab.final.values import Kept, Last, Plan
 from nightlab.model import Objective
 from nightlab.stats import t_quantile
 
@@ -65,13 +66,7 @@ def make_plan(
     spent_s: float,
     pairs: int | None = None,
     device_s: float | None = None,
-    command: str = "",
-    budget_s: float = 0.0,
-    is_long: bool = False,
-    test: str = "",
-    hidden: Sequence[str] = (),
-    hidden_digests: dict[str, str] | None = None,
-    readings: int = 0,
+    last: Last = Last(),  # noqa: B008  a frozen value
 ) -> Plan:
     """The plan. ``pairs`` and ``device_s`` are a person's wishes, else they are computed.
 
@@ -79,25 +74,9 @@ def make_plan(
     but enough for the pairs, and at least ten minutes; what the last stage takes comes on
     top. The changes with the smallest effects are ablated first. Raises TooLittleError.
     """
-    n = pairs or pairs_for(gain, sigma, rho)
-    full_s = budget_s if is_long else run_s
-    full = _FULL if is_long else min(n, _TESTED) if test else 0
-    last_s = 2 * full * full_s
-    pairs_s = 2 * n * run_s
-    if device_s is None:
-        device_s = max(_SHARE * spent_s, _SLACK * pairs_s, _FLOOR_S) + _SLACK * last_s
-    if device_s < pairs_s:  # fewer pairs, and no more than they
-        n = int(device_s / (2 * run_s))
-        if n < FEWEST:
-            least_h = 2 * FEWEST * run_s / 3600
-            raise TooLittleError(
-                f"{device_s / 3600:.3g} hours of device time are less than {FEWEST} pairs take",
-                f"a run takes about {run_s:.3g} s, a pair two of them",
-                f"nightlab finalize --device-hours {math.ceil(least_h * 100) / 100:g}",
-            )
-    if last_s > device_s - 2 * n * run_s:
-        full, last_s = 0, 0.0
-    rest = int((device_s - 2 * n * run_s - last_s) / run_s) if run_s > 0 else 10_000
+    wanted = pairs or pairs_for(gain, sigma, rho)
+    n, full, full_s, device_s = _bounded(wanted, device_s, last, run_s, spent_s)
+    rest = int((device_s - 2 * full * full_s) / run_s) - 2 * n
     ready = sorted(
         (k for k in kept if k.without),
         key=lambda k: (k.effect if k.effect is not None else 0.0, k.experiment),
@@ -105,8 +84,7 @@ def make_plan(
     recheck = max(n, _RECHECK)
     blocks, many = _ablation(rest - 3 * recheck, len(ready))
     total = n + blocks + recheck + full
-    seeds = (s for s in range(_FIRST_SEED, _FIRST_SEED + total + len(used_seeds) + 1))
-    fresh = [s for s in seeds if s not in used_seeds][:total]
+    unused = (seed for seed in count(_FIRST_SEED) if seed not in used_seeds)
     return Plan(
         number=number,
         baseline=baseline,
@@ -114,7 +92,7 @@ def make_plan(
         experiment=experiment,
         objective=objective,
         pairs=n,
-        seeds=tuple(fresh),
+        seeds=tuple(islice(unused, total)),
         lot=lot,
         sigma=sigma,
         df=df,
@@ -127,14 +105,37 @@ def make_plan(
         run_s=run_s,
         full_s=full_s,
         device_s=device_s,
-        command=command,
-        budget_s=budget_s,
-        is_long=is_long,
-        test=test,
-        hidden=tuple(hidden),
-        hidden_digests=hidden_digests or {},
-        readings=readings,
+        last=last,
     )
+
+
+def _bounded(
+    n: int, device_s: float | None, last: Last, run_s: float, spent_s: float
+) -> tuple[int, int, float, float]:
+    """(pairs, seeds and seconds a run of the last stage, device time), which fit together."""
+    full_s = last.budget_s if last.is_long else run_s
+    full = _FULL if last.is_long else min(n, _TESTED) if last.test else 0
+    if device_s is None:
+        least_s = max(_SHARE * spent_s, _SLACK * 2 * n * run_s, _FLOOR_S)
+        return n, full, full_s, least_s + _SLACK * 2 * full * full_s
+    if device_s < 2 * n * run_s:  # fewer pairs, and no more than they
+        n = int(device_s / (2 * run_s))
+        if n < FEWEST:
+            least_h = 2 * FEWEST * run_s / 3600
+            raise TooLittleError(
+                f"{device_s / 3600:.3g} hours of device time are less than {FEWEST} pairs take",
+                f"a run takes about {run_s:.3g} s, a pair two of them",
+                f"nightlab finalize --device-hours {_rounded_up(least_h)}",
+            )
+    if 2 * full * full_s > device_s - 2 * n * run_s:
+        full = 0
+    return n, full, full_s, device_s
+
+
+def _rounded_up(hours: float) -> str:
+    """With two digits, and never less."""
+    unit = 10.0 ** (math.floor(math.log10(hours)) - 1)
+    return f"{math.ceil(hours / unit) * unit:.2g}"
 
 
 def _ablation(runs: int, changes: int) -> tuple[int, int]:

@@ -56,6 +56,23 @@ class Kept(Value, frozen=True):
     why: str = ""
 
 
+class Last(Value, frozen=True):
+    """The last stage, as ``[final]`` asks for it.
+
+    ``command`` and ``budget_s`` are those of its runs, ``is_long`` says whether they differ
+    from the study's own. ``test`` evaluates them on ``hidden`` (with their digests);
+    ``readings`` counts the earlier finalizations that read that split.
+    """
+
+    command: str = ""
+    budget_s: float = 0.0
+    is_long: bool = False
+    test: str = ""
+    hidden: tuple[str, ...] = ()
+    digests: dict[str, str] = {}  # noqa: RUF012  msgspec copies it
+    readings: int = 0
+
+
 class Plan(Value, frozen=True):
     """What one finalization will measure, fixed before its first run.
 
@@ -64,9 +81,7 @@ class Plan(Value, frozen=True):
     names the changes to be taken out, in order; ``blocks`` is on how many seeds (0: none),
     ``recheck`` on how many the cleaned tree is verified, ``full`` on how many the last stage
     runs. ``run_s`` and ``full_s`` estimate one run; ``device_s`` bounds them all together.
-    ``lot`` draws the order of the runs within a seed. ``command`` and ``budget_s`` are those
-    of the last stage, ``is_long`` says whether they differ from the study's own; ``readings``
-    counts the earlier finalizations that read the test split.
+    ``lot`` draws the order of the runs within a seed.
     """
 
     number: int
@@ -88,13 +103,7 @@ class Plan(Value, frozen=True):
     run_s: float
     full_s: float
     device_s: float
-    command: str = ""
-    budget_s: float = 0.0
-    is_long: bool = False
-    test: str = ""
-    hidden: tuple[str, ...] = ()
-    hidden_digests: dict[str, str] = {}  # noqa: RUF012  msgspec copies it
-    readings: int = 0
+    last: Last = Last()
 
     def seeds_of(self, stage: Stage) -> tuple[int, ...]:
         """The seeds of a stage; no two stages share one."""

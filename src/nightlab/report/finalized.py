@@ -112,7 +112,7 @@ def section(history: History) -> Iterator[str]:
     if result.full is not None:
         yield f"**Full-length training:** {escape(_contest(f, result.full), 400)}."
     if result.test is not None:
-        first = "not fresh" if plan.readings else "read once"
+        first = "not fresh" if plan.last.readings else "read once"
         yield f"**Test split** ({first}): {escape(_contest(f, result.test), 400)}."
     told = f.closed.told if f.closed is not None else ()
     if result.notes or told:
