@@ -40,7 +40,7 @@ from nightlab.final import (
 from nightlab.judge import noise_of
 from nightlab.model import Outcome, Purpose, Run
 from nightlab.process import Finished
-from nightlab.tested import TestedAttempt, long_rig
+from nightlab.tested import TestedAttempt, long_rig, planned_rig
 
 _TICK_S = 0.1
 _INBOX_EVERY_S = 0.5
@@ -246,7 +246,7 @@ class Finalizer:
         self._tell(f, turn, None)
 
     def _maker(self, plan: Plan, turn: Turn, slot: Slot) -> Callable[[RunStarted, float], Attempt]:
-        rig = self.engine.rig
+        rig = planned_rig(self.engine.rig, plan)
         if turn.stage is not Stage.FULL:
             return lambda begun, at: Attempt(rig, begun, slot, at)
         if not plan.last.test:

@@ -17,6 +17,12 @@ from nightlab.process import Finished
 from nightlab.runs import ArtifactError, Rig
 
 
+def planned_rig(rig: Rig, plan: Plan) -> Rig:
+    """The rig with what the plan hides, whatever nightlab.toml says by now."""
+    table = Final(test=plan.last.test, hidden=plan.last.hidden)
+    return dataclasses.replace(rig, settings=dataclasses.replace(rig.settings, final=table))
+
+
 def long_rig(rig: Rig, plan: Plan) -> Rig:
     """The rig with the command and the budget of the last stage."""
     study = msgspec.structs.replace(

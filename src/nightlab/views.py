@@ -77,12 +77,25 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         "judge": history.session.judge if history.session else None,
         "sandbox": history.session.sandbox if history.session else None,
         "cost": {"tokens": 0, "usd": 0.0, "device_seconds": round(history.device_seconds, 3)},
+        "final": _final(history),
         "started_at": history.started.at,
         "last_event_at": history.last_at,
         "ended": None
         if history.ended is None
         else {"reason": history.ended.reason, "detail": history.ended.detail},
         "warnings": [w.text for w in history.warnings[-5:]],
+    }
+
+
+def _final(history: History) -> dict[str, Any] | None:
+    f = history.final
+    if f is None:
+        return None
+    return {
+        "number": f.plan.number,
+        "word": f.result.word.value if f.result else None,
+        "branch": f.closed.branch or None if f.closed else None,
+        "commit": f.closed.commit if f.closed else None,
     }
 
 

@@ -86,6 +86,9 @@ def finalize(
         wish = Wish(pairs=pairs, device_s=seconds, again=again)
         f = Finalizer(engine, wish, teller.watch).run()
         _show(place, engine.history, teller, as_json=as_json)
+    except KeyboardInterrupt:
+        teller.tell("the runs so far are kept: nightlab finalize goes on where it was")
+        raise
     finally:
         engine.journal.close()
     result = f.result
