@@ -167,7 +167,15 @@ def test_a_true_gain_is_a_win_with_its_branch_patches_and_page(
     assert "--again" in told
     assert (root / ".nightlab" / "t" / "journal.jsonl").stat().st_size == size
     assert main(["report", "-C", str(root)]) == 0
-    assert "## Finalization" in (root / ".nightlab" / "t" / "report" / "report.md").read_text()
+    report = (root / ".nightlab" / "t" / "report" / "report.md").read_text()
+    assert "## Finalization" in report
+    assert "finalized on fresh seeds since: win" in report
+    assert "provisional" not in report
+    capsys.readouterr()
+    assert main(["status", "-C", str(root), "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["final"]["word"] == "win"
+    assert status["final"]["branch"] == "autoresearch/t-final"
 
 
 def test_lucky_keeps_are_not_called_a_win(
@@ -697,8 +705,35 @@ def test_a_request_to_stop_is_obeyed_and_the_rest_is_done_later(tmp_path: Path) 
     history = fold(read(root / ".nightlab" / "t" / "journal.jsonl"))
     assert history.final is not None
     assert history.final.result is None
+    assert not history.pending
+    assert not (root / ".nightlab" / "t" / "runs" / f"{history.last_run_id:06d}" / "tree").exists()
     f, _ = finalize(root)
     assert f.result is not None
     assert f.result.word is Word.WIN
     assert len(f.measured) == 6
     assert os.listdir(root / ".nightlab" / "t" / "inbox") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order_and_the_same_command_goes_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    root = study(tmp_path / "p", [BETTER], train=TRAIN + "import time\ntime.sleep(0.3)\n")
+    command = [sys.executable, "-m", "nightlab", "finalize", "-C", str(root), "--pairs", "3"]
+    command += ["--device-hours", "0.0012"]
+    lab = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert lab.stdout is not None
+    for line in lab.stdout:
+        if "verify" in line and "seed" in line:
+            break
+    lab.send_signal(number)
+    rest = lab.communicate(timeout=30)[0]
+    assert lab.returncode == 130
+    assert "goes on where it was" in rest
+    history = fold(read(root / ".nightlab" / "t" / "journal.jsonl"))
+    assert not history.pending
+    assert history.final is not None
+    assert history.final.measured
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "A win" in done.stdout

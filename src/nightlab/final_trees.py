@@ -6,7 +6,9 @@ All is made of recorded facts, so that doing it again after a crash gives the sa
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from email.utils import formatdate
 from pathlib import Path
+from typing import NamedTuple
 
 from nightlab import commits, messages, views
 from nightlab.errors import NightlabError
@@ -131,20 +133,28 @@ def chain(repo: Repo, history: History, f: Finalization, dropped: Collection[int
     return found
 
 
-def final_commits(repo: Repo, history: History, f: Finalization) -> list[tuple[str, str]]:
-    """(commit, message) for each surviving change, oldest first, each on the one before."""
+class Made(NamedTuple):
+    """A commit of the final branch, its message, and its date in Unix seconds."""
+
+    commit: str
+    message: str
+    at: float
+
+
+def final_commits(repo: Repo, history: History, f: Finalization) -> list[Made]:
+    """One for each surviving change, oldest first, each on the one before."""
     result = f.result
     if result is None:
         raise ValueError("a finalization that is not decided has no commits")
     found = chain(repo, history, f, result.dropped)
     assert not isinstance(found, int), "what was dropped had been tried out"  # noqa: S101
     effects = {e.experiment: e for e in result.effects}
-    parent, made = f.plan.baseline, []
+    parent, made = f.plan.baseline, list[Made]()
     for number, tree in found:
         experiment = history.experiments[number]
         message = _message(history.study, f, experiment, effects.get(number))
         parent = repo.commit_tree(tree, [parent], message, experiment.started_at)
-        made.append((parent, message))
+        made.append(Made(parent, message, experiment.started_at))
     return made
 
 
@@ -170,26 +180,25 @@ def _message(study: Study, f: Finalization, experiment: Experiment, effect: Effe
     return messages.final(study, experiment, said, trailers)
 
 
-def write_patches(
-    repo: Repo, folder: Path, base: str, made: Sequence[tuple[str, str]]
-) -> list[Path]:
+def write_patches(repo: Repo, folder: Path, base: str, made: Sequence[Made]) -> list[Path]:
     """One mail a commit in ``folder``, as ``git am`` takes it; older ones there are removed."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("[0-9]*.patch"):
         old.unlink()
     paths, parent = [], base
-    for at, (commit, message) in enumerate(made, 1):
+    for number, (commit, message, at) in enumerate(made, 1):
         subject, _, body = message.partition("\n")
         words = "".join(c if c.isalnum() and c.isascii() else "-" for c in subject)
         name = "-".join(filter(None, words.split("-")))[:50] or "change"
         head = (
             f"From {commit} Mon Sep 17 00:00:00 2001\n"
             "From: nightlab <nightlab@localhost>\n"
-            f"Subject: [PATCH {at}/{len(made)}] {subject}\n"
+            f"Date: {formatdate(at)}\n"
+            f"Subject: [PATCH {number}/{len(made)}] {subject}\n"
             "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
             "Content-Transfer-Encoding: 8bit\n"
         )
-        path = folder / f"{at:04d}-{name}.patch"
+        path = folder / f"{number:04d}-{name}.patch"
         text = f"{head}\n{body.strip()}\n---\n\n{repo.diff(parent, commit)}"
         path.write_text(text, encoding="utf-8", errors="replace")
         paths.append(path)

@@ -40,6 +40,7 @@ from nightlab.final import (
 from nightlab.judge import noise_of
 from nightlab.model import Outcome, Purpose, Run
 from nightlab.process import Finished
+from nightlab.signals import Signals
 from nightlab.tested import TestedAttempt, long_rig, planned_rig
 
 _TICK_S = 0.1
@@ -82,11 +83,13 @@ class Finalizer:
         self._active: list[tuple[Turn, Attempt]] = []
         self._lost = 0
         self._inbox_at = 0.0
+        self._stopping = False
 
     def run(self) -> Finalization:
         """Measure, decide, make the branch; a finalization that is over is returned as it is.
 
-        Raises NoKeepError, TooLittleError, GitError when the branch is not ours to move, SealError
+        A signal or a request to stop ends the runs in flight and raises KeyboardInterrupt; the
+        next call goes on. Raises NoKeepError, TooLittleError, GitError when the branch is not ours to move, SealError
         when a sealed file has changed, and ExecutorError when the machine does not run anything.
         """
         f = self.history.final
@@ -96,12 +99,16 @@ class Finalizer:
             return f
         self._pin(f)
         self._tell(f, None, None)
-        try:
-            self._drive(f)
-        finally:
-            self.engine.executor.close()
-        self._close(f)
+        with Signals(self._signalled):
+            try:
+                self._drive(f)
+            finally:
+                self.engine.executor.close()
+            self._close(f)
         return f
+
+    def _signalled(self, _number: int, _name: str) -> None:
+        self._stopping = True
 
     # -- the plan
 
@@ -181,6 +188,8 @@ class Finalizer:
     def _drive(self, f: Finalization) -> None:
         while f.result is None:
             self._obey()
+            if self._stopping:
+                self._stop(f)
             now = final.step(f)
             if isinstance(now, Measure):
                 self._fill(f, now.turns)
@@ -302,7 +311,15 @@ class Finalizer:
         for path, message in inbox.waiting(self.engine.paths.inbox(self.history.study.tag)):
             if message.kind == "stop":
                 path.unlink(missing_ok=True)
-                raise KeyboardInterrupt
+                self._stopping = True
+
+    def _stop(self, f: Finalization) -> None:
+        """End what runs, on record, and then ourselves."""
+        while self._active:
+            for _, attempt in self._active:  # each time: an evaluation may have begun meanwhile
+                attempt.job.stop()
+            self._wait(f)
+        raise KeyboardInterrupt
 
     def _tell(self, f: Finalization, turn: Turn | None, run: Run | None) -> None:
         if self._watch is not None:
@@ -316,7 +333,7 @@ class Finalizer:
         made = final_trees.final_commits(engine.repo, self.history, f)
         folder = engine.paths.final(study.tag) / "patches"
         final_trees.write_patches(engine.repo, folder, f.plan.baseline, made)
-        tip = made[-1][0] if made else f.plan.baseline
+        tip = made[-1].commit if made else f.plan.baseline
         engine.repo.update_refs([(final_trees.ref(study, f.plan.number, "tip"), tip, None)])
         told = self._move_branch(tip) if made else "no change is left to put on a branch"
         name = "" if told else final_trees.branch(study)

@@ -117,8 +117,8 @@ def _ruler(history: History, seen: Noise, moved: Drift | None) -> Iterator[Step]
 
 def _claim(history: History, whole: Gain | None) -> Iterator[Step]:
     final = history.final
-    verified = final is not None and final.result is not None and final.plan.final == history.tip
-    if whole is None or verified:
+    done = final is not None and final.result is not None and final.plan.final == history.tip
+    if whole is None or done:
         return
     if not whole.fresh:
         why = "the incumbent has only the run that selected it, which flatters"
