@@ -89,8 +89,9 @@ class Finalizer:
         """Measure, decide, make the branch; a finalization that is over is returned as it is.
 
         A signal or a request to stop ends the runs in flight and raises KeyboardInterrupt; the
-        next call goes on. Raises NoKeepError, TooLittleError, GitError when the branch is not ours to move, SealError
-        when a sealed file has changed, and ExecutorError when the machine does not run anything.
+        next call goes on. Raises NoKeepError, TooLittleError, GitError when the branch is not
+        ours to move, SealError when a sealed file has changed, and ExecutorError when the
+        machine does not run anything.
         """
         f = self.history.final
         if f is None or self.wish.again:
