@@ -7,6 +7,7 @@ import dataclasses
 import msgspec
 
 from nightlab import runs
+from nightlab._removal import remove_tree
 from nightlab.attempt import Attempt
 from nightlab.config import Final
 from nightlab.devices import Slot
@@ -54,13 +55,14 @@ class TestedAttempt(Attempt):
 
     def finish(self, finished: Finished) -> Run | None:
         if self._measured is not None:
+            self.rig.repo.check_settings()
             return self._tested(self._measured, finished)
         run = super().finish(finished)
         if run is None or run.outcome is not Outcome.OK:
             return run
         self._measured = run
         box = self._folder / runs.TEST
-        runs.remove_tree(box)
+        remove_tree(box)
         box.mkdir()
         self._copy_out(f"{runs.TEST}/tree")
         try:
