@@ -34,6 +34,7 @@ ARTIFACT_BYTES = 8 << 30
 ARTIFACT_FILES = 10_000
 _ARTIFACT_PATH_BYTES = 1000  # os.walk recurses before Python 3.12, and paths have an end
 _TAIL_BYTES = 65536
+_CURVES = ("val_loss", "loss", "train_loss")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Rig:
     study: Study
     executor: Executor
     sandbox: Sandbox
+
+    @property
+    def curve_names(self) -> tuple[str, ...]:
+        """Under which names a script may print on its way what early stop looks at."""
+        named = self.settings.curve
+        return (named,) if named else (self.study.objective.metric, *_CURVES)
 
 
 class ArtifactError(NightlabError):

@@ -24,7 +24,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "objective": {"metric": str, "better": str, "evaluate": str, "hidden": list},
     "guards": {},
     "researcher": {"use": str, "seed": int, "values": dict, "script": str},
-    "judge": {"use": str},
+    "judge": {"use": str, "early_stop": (int, float), "early_audit": (int, float), "curve": str},
     "sandbox": {
         "use": str,
         "image": str,

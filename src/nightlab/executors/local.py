@@ -63,6 +63,9 @@ class LocalJob:
     def tail(self, lines: int = 5) -> list[str]:
         return self._child.tail(lines)
 
+    def news(self) -> bytes:
+        return self._child.news()
+
 
 class LocalExecutor:
     """This machine's devices. Without slots given, takes what ``devices.slots()`` finds."""
