@@ -278,6 +278,12 @@ def test_a_change_without_which_it_does_not_run_stays() -> None:
     assert result.dropped == ()
 
 
+def test_a_win_at_a_further_attempt_says_so() -> None:
+    measure = noisy(random.Random(4), {2: 3.0}, 0.1)
+    assert not any("several looks" in note for note in play(plan_of(1), measure).notes)
+    assert any("several looks" in note for note in play(plan_of(1, number=2), measure).notes)
+
+
 def test_a_simplification_that_changes_nothing_stays() -> None:
     f = plan_of(1)
     kept = Kept(

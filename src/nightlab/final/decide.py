@@ -320,6 +320,8 @@ def _notes(
     f: Finalization, chosen: str, claim: Contest, full: Contest | None, test: Contest | None
 ) -> Iterator[str]:
     plan, cleaned = f.plan, f.cleaned
+    if plan.number > 1 and claim.is_win:
+        yield f"finalization {plan.number} of this study: of several looks, the lucky one flatters"
     if cleaned is not None:
         yield from cleaned.notes
         if cleaned.commit not in ("", plan.baseline) and chosen == FINAL:
