@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from nightlab.answers import Answer
 from nightlab.events import Asked, Committed, IdeaAdded, IdeaChanged, Proposed, StudyStarted
 from nightlab.history import History, fold
-from nightlab.model import Claim, Idea, IdeaState, Usage
+from nightlab.model import Answer, Claim, Idea, IdeaState, Usage
 from tests.test_journal import STUDY
 
 

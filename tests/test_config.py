@@ -298,6 +298,8 @@ def test_key_devices_slots(tmp_path: Path) -> None:
 # [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py,
 # [objective] expression in test_expression.py, [judge] covariate in test_covariate.py,
 # [checks] and [pareto] in files of those names.
+# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py;
+# test_key_final_…: [final] command, budget, test, hidden and pairs in test_finalize.py.
 
 
 def test_key_guards_veto_a_keep(tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from nightlab.answers import Answer
 from nightlab.events import Asked
-from nightlab.model import Usage
+from nightlab.model import Answer, Usage
 
 _TOLD = 20  # answers that are remembered in full
 

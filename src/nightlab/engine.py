@@ -155,13 +155,11 @@ class Engine:
 
         Raises SealError when a protected file is not what it was.
         """
-        self._check_protected()
         subject = self.history.experiments[number]
         if want.arm is Arm.INCUMBENT:
             subject = self._opponent(subject) or subject
-        run_id = self.history.last_run_id + 1
         started = RunStarted(
-            run=run_id,
+            run=0,
             experiment=subject.number,
             occasion=number,
             purpose=self._purpose(number, want, subject),
@@ -169,12 +167,23 @@ class Engine:
             seed=want.seed,
             device=slot.name,
             commit=subject.commit,
-            marker=self._marker(run_id),
         )
+        return self.launch(started, lambda begun, at: Attempt(self.rig, begun, slot, at))
+
+    def launch(
+        self, started: RunStarted, begin: Callable[[RunStarted, float], Attempt]
+    ) -> Attempt | None:
+        """Write the intent of a run, numbered here, and ``begin`` it; None when it was lost.
+
+        Raises SealError when a protected file is not what it was.
+        """
+        self._check_protected()
+        run_id = self.history.last_run_id + 1
+        started = msgspec.structs.replace(started, run=run_id, marker=self._marker(run_id))
         self.record(started)
         began_at = self.now()
         try:
-            return Attempt(self.rig, started, slot, began_at)
+            return begin(started, began_at)
         except _INFRASTRUCTURE as error:
             self._lost(started, began_at, f"{error}")
             return None
@@ -253,8 +262,8 @@ class Engine:
         run = runs.lost(started, began_at, commits.one_line(why))
         self.record(RunFinished(run=run))
         folder = self.paths.run(self.study.tag, started.run)
-        runs.clean_up(folder / runs.EVALUATION)
-        runs.clean_up(folder)
+        for box in (runs.EVALUATION, runs.TEST, ""):
+            runs.clean_up(folder / box)
         return run
 
     # -- judge and settle

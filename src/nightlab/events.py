@@ -11,8 +11,9 @@ import re
 
 import msgspec
 
-from nightlab.answers import Answer
+from nightlab.final import Cleaned, Closed, Plan, Result, Turn
 from nightlab.model import (
+    Answer,
     Claim,
     Decision,
     Idea,
@@ -109,6 +110,7 @@ class RunStarted(Event, frozen=True):
     """Intent to run. ``marker`` is in the environment of every process of the run.
 
     ``check`` names the check whose command runs in place of the study's.
+    ``turn`` is its place in a finalization, None for an experiment's run.
     """
 
     run: int
@@ -120,6 +122,7 @@ class RunStarted(Event, frozen=True):
     commit: str
     marker: str = ""
     check: str = ""
+    turn: Turn | None = None
 
 
 class RunFinished(Event, frozen=True):
@@ -205,6 +208,30 @@ class Warned(Event, frozen=True):
     text: str
 
 
+class FinalStarted(Event, frozen=True):
+    """A finalization began: what it will measure, all of it planned."""
+
+    plan: Plan
+
+
+class FinalCleaned(Event, frozen=True):
+    """The ablation is over: what is dropped, and the tree without it."""
+
+    cleaned: Cleaned
+
+
+class FinalDecided(Event, frozen=True):
+    """What the finalization found; an intent to make its branch and its patches."""
+
+    result: Result
+
+
+class Finalised(Event, frozen=True):
+    """The finalization is over: its commits are made, its branch is where it belongs."""
+
+    closed: Closed
+
+
 AnyEvent = (
     StudyStarted
     | SessionStarted
@@ -225,4 +252,8 @@ AnyEvent = (
     | Paused
     | Resumed
     | Warned
+    | FinalStarted
+    | FinalCleaned
+    | FinalDecided
+    | Finalised
 )

@@ -20,6 +20,10 @@ from nightlab.events import (
     AnyEvent,
     Asked,
     Committed,
+    FinalCleaned,
+    FinalDecided,
+    Finalised,
+    FinalStarted,
     IdeaAdded,
     IdeaChanged,
     Judged,
@@ -37,6 +41,7 @@ from nightlab.events import (
     StudyStarted,
     Warned,
 )
+from nightlab.final import Finalization
 from nightlab.model import (
     Experiment,
     Outcome,
@@ -105,6 +110,8 @@ class History:
         self.accounts = Accounts()
         self.early = Lessons()
         self.backlog = Backlog()
+        self.finals: list[Finalization] = []
+        self.seeds: set[int] = set()  # of every run that was ever started
 
     @property
     def incumbent(self) -> Experiment | None:
@@ -201,7 +208,13 @@ class History:
         self.fixes[event.number] = self.fixes.get(event.number, 0) + 1
         self.noise.restart(event.number)
 
+    @property
+    def final(self) -> Finalization | None:
+        """The last finalization, under way or over; None where there was none."""
+        return self.finals[-1] if self.finals else None
+
     def _run_started(self, event: RunStarted) -> None:
+        self.seeds.add(event.seed)
         _ = self.experiments[event.experiment]
         self.pending[event.run] = event
         self.last_run_id = max(self.last_run_id, event.run)
@@ -218,6 +231,9 @@ class History:
         self.runs += 1
         self.runs_by_outcome[run.outcome] = self.runs_by_outcome.get(run.outcome, 0) + 1
         self.device_seconds += run.duration_s
+        if started.turn is not None:
+            self.finals[-1].take(started.turn, run)
+            return
         if started.commit != experiment.commit:
             return  # it was rebased meanwhile: a run of older code is on record, not in evidence
         runs = (*experiment.runs, run)
@@ -294,6 +310,18 @@ class History:
 
     def _warned(self, event: Warned) -> None:
         self.warnings = [*self.warnings[-49:], event]
+
+    def _final_started(self, event: FinalStarted) -> None:
+        self.finals.append(Finalization(event.plan))
+
+    def _final_cleaned(self, event: FinalCleaned) -> None:
+        self.finals[-1].cleaned = event.cleaned
+
+    def _final_decided(self, event: FinalDecided) -> None:
+        self.finals[-1].result = event.result
+
+    def _finalised(self, event: Finalised) -> None:
+        self.finals[-1].closed = event.closed
 
     def _replace(self, number: int, **changes: object) -> None:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)

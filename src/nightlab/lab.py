@@ -74,7 +74,7 @@ def open_study(
             _check_same(history.study, _study(settings, tag, repo.prefix))
         else:
             study = _study(settings, tag, repo.prefix)
-            protected = seal.digests(root, settings.protect)
+            protected = seal.digests(root, (*settings.protect, *settings.final.hidden))
             history = _start(journal, study, head, protected, now())
         engine = Engine(
             paths=paths,
@@ -152,7 +152,7 @@ def _check_new(repo: Repo, head: str, tag: str, settings: Settings) -> None:
 
 
 def _check_data(root: Path, settings: Settings) -> None:
-    for name in (*settings.data, *settings.protect, *settings.hidden):
+    for name in (*settings.data, *settings.protect, *settings.hidden, *settings.final.hidden):
         if not (root / name).exists():
             raise ConfigError(
                 f"{root / name} is not there",

@@ -37,6 +37,11 @@ def verdict(study: Study, experiment: Experiment, verdict: Verdict) -> str:
     return _message(experiment, [reason], trailers)
 
 
+def final(study: Study, experiment: Experiment, said: str, trailers: list[tuple[str, str]]) -> str:
+    """The message of a surviving change on the final branch: the claim, and what it is worth."""
+    return _message(experiment, [said], [*_trailers(study, experiment), *trailers])
+
+
 def _trailers(study: Study, experiment: Experiment) -> list[tuple[str, str]]:
     found = [("Experiment", f"{study.tag}/{experiment.number}")]
     if experiment.claim.researcher:

@@ -29,6 +29,7 @@ RESULT = "result.json"
 BOX = "box"  # all that a run may write to; its log lies beside it
 ARTIFACT = "artifact"
 EVALUATION = "evaluation"
+TEST = "test"  # the box of a finalization's test command
 ARTIFACT_BYTES = 8 << 30
 ARTIFACT_FILES = 10_000
 _ARTIFACT_PATH_BYTES = 1000  # os.walk recurses before Python 3.12, and paths have an end
@@ -74,14 +75,14 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
     """
     run_dir = rig.paths.run(rig.study.tag, started.run)
     tree = run_dir / "tree"
-    hidden = rig.study.hidden
+    hidden = (*rig.study.hidden, *rig.settings.final.hidden)
     for name in hidden:
         _remove(tree / rig.study.prefix / name)
     shown = [n for n in (*rig.study.data, *rig.study.protect) if n not in hidden]
     box = run_dir / BOX
     box.mkdir()
     artifact = box / ARTIFACT
-    if rig.study.evaluate:
+    if rig.study.evaluate or rig.settings.final.test:
         artifact.mkdir()
     env = _env(rig, started, slot) | {"NIGHTLAB_ARTIFACT": str(artifact)}
     kept: tuple[Path, ...] = ()
@@ -106,16 +107,20 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
 
 
 def evaluation(
-    rig: Rig, started: RunStarted, slot: Slot, candidate_files: Collection[str]
+    rig: Rig,
+    started: RunStarted,
+    slot: Slot,
+    candidate_files: Collection[str],
+    name: str = EVALUATION,
 ) -> Order:
-    """The order for the sealed evaluator, in ``run folder/evaluation``: a box of its own.
+    """The order for the sealed evaluator, in ``run folder/name``: a box of its own.
 
     Nothing there is writable but its own folder. The candidate's files are data: they lie in
     ``$NIGHTLAB_CANDIDATE``, not where the evaluator could import them by accident; what
     training left lies in ``$NIGHTLAB_ARTIFACT``. Raises ExecutorError when data is not there.
     """
     run_dir = rig.paths.run(rig.study.tag, started.run)
-    folder = run_dir / EVALUATION
+    folder = run_dir / name
     box = folder / BOX
     tree, candidate, artifact = folder / "tree", box / "candidate", box / ARTIFACT
     candidate.mkdir(parents=True)
@@ -131,6 +136,9 @@ def evaluation(
         "NIGHTLAB_CANDIDATE": str(candidate),
     }
     names = dict.fromkeys((*rig.study.data, *rig.study.protect, *rig.study.hidden))
+    unseen = rig.settings.final.hidden  # but for the test command, whose rig has none
+    for path in unseen:
+        _remove(tree / rig.study.prefix / path)
     cell = Cell(
         command=rig.study.evaluate,
         tree=tree,
@@ -141,6 +149,7 @@ def evaluation(
             *_linked(rig, tree, [n for n in names if not _is_committed(tree, rig, n)]),
             *map(Path, rig.settings.read),
         ),
+        hidden=tuple(rig.paths.root / path for path in unseen),
         memory_bytes=rig.settings.memory_bytes,
         gpus=slot.gpus,
     )
@@ -247,7 +256,7 @@ def clean_up(folder: Path) -> None:
         return
     result = _read(folder / BOX / RESULT, metrics.MAX_RESULT_BYTES)
     for path in list(folder.iterdir()):
-        if path.name != LOG and (path.name != EVALUATION or path.is_symlink()):
+        if path.name != LOG and (path.name not in (EVALUATION, TEST) or path.is_symlink()):
             remove_tree(path)
     if 0 < len(result) < metrics.MAX_RESULT_BYTES:
         (folder / RESULT).write_bytes(result)

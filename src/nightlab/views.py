@@ -87,6 +87,7 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         "judge": history.session.judge if history.session else None,
         "sandbox": history.session.sandbox if history.session else None,
         "cost": {"tokens": 0, "usd": 0.0, "device_seconds": round(history.device_seconds, 3)},
+        "final": _final(history),
         "started_at": history.started.at,
         "last_event_at": history.last_at,
         "ended": None
@@ -103,6 +104,18 @@ def parts(history: History) -> dict[str, dict[str, float | None]]:
     return {
         name: {which: estimate(e.runs, name) if e else None for which, e in two.items()}
         for name in (expression.parts(text) if text else ())
+    }
+
+
+def _final(history: History) -> dict[str, Any] | None:
+    f = history.final
+    if f is None:
+        return None
+    return {
+        "number": f.plan.number,
+        "word": f.result.word.value if f.result else None,
+        "branch": f.closed.branch or None if f.closed else None,
+        "commit": f.closed.commit if f.closed else None,
     }
 
 

@@ -8,11 +8,10 @@ from typing import assert_never
 import msgspec
 
 from nightlab import events
-from nightlab.answers import Answer
 from nightlab.cli import words
 from nightlab.events import AnyEvent
 from nightlab.history import History
-from nightlab.model import Outcome, Run
+from nightlab.model import Answer, Outcome, Run
 
 _decoder = msgspec.json.Decoder(AnyEvent)
 
@@ -81,6 +80,10 @@ def _said(event: AnyEvent, history: History) -> str | None:
             | events.Committed()
             | events.RunStarted()
             | events.Judged()
+            | events.FinalStarted()  # `nightlab finalize` tells its own story
+            | events.FinalCleaned()
+            | events.FinalDecided()
+            | events.Finalised()
         ):
             return None
     assert_never(event)

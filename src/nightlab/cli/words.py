@@ -29,6 +29,7 @@ _PURPOSES = {
     Purpose.CONFIRM: "another look",
     Purpose.INCUMBENT: "the incumbent again",
     Purpose.CHECK: "check",
+    Purpose.FINAL: "finalization",
 }
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nightlab.config import values
+from nightlab.config import final, values
+from nightlab.config.final import Final
 from nightlab.config.keys import KEYS, check_keys
 from nightlab.config.paths import (
     CONFIG_NAME,
@@ -27,6 +28,7 @@ __all__ = [
     "CONFIG_NAME",
     "KEYS",
     "STATE_NAME",
+    "Final",
     "Paths",
     "Settings",
     "check_tag",
@@ -75,6 +77,7 @@ class Settings:
     log_bytes: int = 8 * 1024**2
     pass_env: tuple[str, ...] = ()
     slots: int | None = None
+    final: Final = field(default_factory=Final)
 
 
 def load(root: Path) -> Settings:
@@ -145,7 +148,14 @@ def parse(table: Mapping[str, Any]) -> Settings:
         log_bytes=values.size(sandbox, "log") or Settings.log_bytes,
         pass_env=tuple(values.env_name("[sandbox] env", name) for name in sandbox.get("env", [])),
         slots=slots,
+        final=final.read(table.get("final", {}), _seen(study, objective)),
     )
+
+
+def _seen(study: Mapping[str, Any], objective: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths that the runs of a study see by name."""
+    names = (*study.get("data", []), *study.get("protect", []), *objective.get("hidden", []))
+    return tuple(os.path.normpath(name) for name in names)
 
 
 def _objective(table: Mapping[str, Any]) -> Objective:

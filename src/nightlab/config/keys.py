@@ -52,6 +52,13 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "log": (str, int),
     },
     "devices": {"slots": int},
+    "final": {
+        "command": str,
+        "budget": (str, int, float),
+        "test": str,
+        "hidden": list,
+        "pairs": int,
+    },
 }
 _REQUIRED = (("study", "command"), ("study", "edit"), ("objective", "metric"))
 

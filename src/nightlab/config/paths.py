@@ -67,6 +67,10 @@ class Paths:
         """results.tsv where the reference's users look for it: a link to ``ledger``."""
         return self.root / "results.tsv"
 
+    def final(self, tag: str) -> Path:
+        """What a finalization leaves for people: its page, its patches."""
+        return self.study(tag) / "final"
+
     def report(self, tag: str) -> Path:
         return self.study(tag) / "report"
 

@@ -92,6 +92,7 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         notes=tuple(n.text for n in history.notes),
         warnings=tuple(w.text for w in history.warnings),
         setting=setting(history),
+        finalized=finalized(history),
     )
 
 
@@ -104,6 +105,14 @@ def declared(history: History) -> Declared:
         checks=tuple(lessons.checks(history)),
         pareto=msgspec.convert(found["front"], tuple[FrontPoint, ...]),
     )
+
+
+def finalized(history: History) -> str | None:
+    """The word of the finalization of what is the incumbent now; None without one."""
+    f = history.final
+    if f is None or f.result is None or f.plan.final != history.tip:
+        return None
+    return f.result.word.value
 
 
 def ending(history: History, *, locked: bool) -> Ending:

@@ -18,12 +18,16 @@ _REASON = 160
 _CLEAR = {True: "beyond noise", False: "within noise", None: "noise unknown"}
 
 
-def page(f: Facts, *, plot: str | None = None) -> str:
-    """The whole debrief. ``plot`` is the address of the progress plot's image, if there is one."""
+def page(f: Facts, *, plot: str | None = None, final: Sequence[str] = ()) -> str:
+    """The whole debrief. ``plot`` is the address of the progress plot's image, if there is one.
+
+    ``final`` are the paragraphs on the study's finalization.
+    """
     parts = [
         f"# Debrief of {escape(f.tag)}",
         _happened(f),
         *_picture(f, plot),
+        *final,
         *_discoveries(f),
         *_lessons(f),
         *_costs(f),

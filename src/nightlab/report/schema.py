@@ -318,6 +318,7 @@ class Facts(Fact, frozen=True):
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     setting: Setting
+    finalized: str | None = None  # the verdict of a finalization of this incumbent
 
     def json(self) -> dict[str, Any]:
         """Plain values, for ``json.dumps``."""

@@ -45,7 +45,10 @@ def gained(f: Facts) -> str:
     word = "a gain" if whole.effect >= 0 else "a loss"
     size = number(abs(whole.effect), sigma)
     relative = "" if whole.relative is None else f" ({percent(abs(whole.relative))})"
-    return f"{word} of {size}{relative}, {_bounds(whole, f)}; {_standing(whole)}"
+    standing = _standing(whole)
+    if f.finalized:
+        standing = f"of the night's own runs; finalized on fresh seeds since: {f.finalized}"
+    return f"{word} of {size}{relative}, {_bounds(whole, f)}; {standing}"
 
 
 def _bounds(whole: Gain, f: Facts) -> str:
@@ -179,7 +182,7 @@ def lines(f: Facts) -> tuple[str, str, str]:
             low, high = number(f.gain.low, sigma), number(f.gain.high, sigma)
             bounds = f" ({f.gain.level * 100:.0f} %: {low} to {high})"
         first += f"{f.metric} {start} → {end}, gain {number(f.gain.effect, sigma)}{bounds}, "
-        first += "provisional"
+        first += f"finalized: {f.finalized}" if f.finalized else "provisional"
     else:
         first += claim(f)
     second = (
