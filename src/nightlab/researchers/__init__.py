@@ -153,6 +153,7 @@ class Settings:
     max_turns: int = 40
     resume: bool = False
     env: tuple[str, ...] = ()
+    price: Mapping[str, float] = field(default_factory=dict)
 
 
 # name -> where its maker lives: a callable that takes Settings. Loaded on use.
@@ -160,6 +161,10 @@ RESEARCHERS: dict[str, str] = {
     "optuna": "nightlab.researchers.optuna:OptunaResearcher",
     "sweep": "nightlab.researchers.sweep:SweepResearcher",
     "scripted": "nightlab.researchers.scripted:from_settings",
+    **dict.fromkeys(
+        ("claude", "codex", "gemini", "opencode", "aider", "mini", "pi", "command"),
+        "nightlab.researchers.agents:from_settings",
+    ),
 }
 
 
