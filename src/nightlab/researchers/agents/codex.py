@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nightlab.model import Usage
 from nightlab.researchers.agents.seam import Order, Said, Start, number, objects, words
 
 _PROVIDER_KEY = "NIGHTLAB_MODEL_KEY"
+_UNWRITTEN = re.compile(r"^Failed to write file (/.*)$", re.MULTILINE)
 _OPENAI = "https://api.openai.com/v1"
 
 
@@ -62,12 +64,13 @@ class Codex:
                 ended, error = True, words(event, "error", "message") or "the turn failed"
             elif kind == "error":
                 error = words(event, "message")
-        rejected = err.count("rejected: writing outside of the project")
+        denied = [("apply_patch", path) for path in _UNWRITTEN.findall(err)]
+        denied += [("apply_patch", "")] * err.count("rejected: writing outside of the project")
         return Said(
             ended=ended,
             text=text,
             error=error or ("" if ended else err[-2000:]),
-            denied=(("apply_patch", ""),) * rejected,
+            denied=tuple(denied),
             usage=usage,
             session=session,
         )

@@ -26,7 +26,7 @@ class Gemini:
     cumulative = False
 
     def start(self, order: Order) -> Start:
-        settings, policy = ".nightlab/settings.json", ".nightlab/policy.toml"
+        settings, policy = ".gemini/settings.json", ".nightlab/policy.toml"
         argv = [order.program, "-p", "Do what the text above says.", "-o", "stream-json"]
         argv += ["--approval-mode", "auto_edit", "--skip-trust"]
         argv += ["--policy", str(order.home / policy)]
@@ -34,10 +34,7 @@ class Gemini:
             argv += ["-m", order.settings.model]
         if order.session:
             argv += ["--resume", order.session]
-        env = {
-            "GEMINI_CLI_NO_RELAUNCH": "true",  # else a killed parent leaves a child behind
-            "GEMINI_CLI_SYSTEM_SETTINGS_PATH": str(order.home / settings),
-        }
+        env = {"GEMINI_CLI_NO_RELAUNCH": "true"}  # else a killed parent leaves a child behind
         if order.endpoint:
             env["GOOGLE_GEMINI_BASE_URL"] = order.endpoint
         if order.key:
