@@ -68,7 +68,7 @@ HOMES = {
     "pynvml": {"devices"},
     "signal": {"process", "_shim", "_sweep", "loop", "testing"},
     "fcntl": {"journal"},
-    "tomllib": {"config", "researchers", "project", "cli"},
+    "tomllib": {"config", "researchers", "project", "cli", "testing"},
     "optuna": {"researchers"},
     "libcst": {"researchers"},
     "scipy": {"stats"},
