@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from nightlab.model import Usage
@@ -11,7 +12,10 @@ _TOKENS = re.compile(
     r"Tokens: ([\d.,]+k?) sent,(?: ([\d.,]+k?) cache write,)?(?: ([\d.,]+k?) cache hit,)?"
     r" ([\d.,]+k?) received\.(?: Cost: \$([\d.]+) message)?"
 )
+_UNWRITTEN = re.compile(r"^Unable to write file (\S+):", re.MULTILINE)
 _FAILED = re.compile(r"^litellm\.(\w+): (.*)$", re.MULTILINE)
+_METADATA = ".nightlab/models.json"
+_LIMITS = {"max_input_tokens": 128000, "max_output_tokens": 8192, "litellm_provider": "openai"}
 
 
 class Aider:
@@ -26,6 +30,7 @@ class Aider:
     )  # fmt: skip
     login = ()
     cumulative = False
+    hopeless = ""
 
     def start(self, order: Order) -> Start:
         argv = [order.program, "--message-file", str(order.brief), "--yes-always"]
@@ -40,14 +45,18 @@ class Aider:
         argv += ["--no-gitignore", "--no-auto-lint"]
         for name in order.writable:
             argv += ["--file", name]
+        files = {}
         if order.settings.model:
             argv += ["--model", _named(order)]
+        if order.settings.model and order.endpoint:  # else it looks for a price list elsewhere
+            files[_METADATA] = json.dumps({_named(order): _LIMITS})
+            argv += ["--model-metadata-file", str(order.home / _METADATA)]
         env = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
         if order.endpoint:
             env["OPENAI_API_BASE"] = order.endpoint
         if order.key:
             env["OPENAI_API_KEY"] = order.key
-        return Start(tuple(argv), env, stdin=False)
+        return Start(tuple(argv), env, files, stdin=False)
 
     def read(self, out: str, err: str, order: Order) -> Said:
         tokens_in = tokens_out = cached = calls = 0
@@ -63,7 +72,8 @@ class Aider:
         text = out[: out.rfind("Tokens: ")] if calls else ""
         return Said(
             ended=calls > 0,
-            text=text[text.rfind("\nAdded ") + 1 :],
+            text=re.split(r"^Added .* to the chat\.$", text, flags=re.MULTILINE)[-1],
+            denied=tuple(("write", path) for path in _UNWRITTEN.findall(out)),
             error=f"{failures[-1][0]}: {failures[-1][1]}"
             if failed
             else ""

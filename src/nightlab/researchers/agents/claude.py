@@ -27,6 +27,7 @@ class Claude:
     hosts = ("api.anthropic.com", "platform.claude.com", "console.anthropic.com")
     login = (".claude/.credentials.json",)
     cumulative = True
+    hopeless = r'"subtype":"api_retry".*"retry_delay_ms":(?:[2-9]\d{4}|\d{6,})'
 
     def start(self, order: Order) -> Start:
         web = ("WebSearch", "WebFetch") if order.web else ()

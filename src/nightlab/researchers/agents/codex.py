@@ -26,6 +26,7 @@ class Codex:
     hosts = ("api.openai.com", "chatgpt.com", "auth.openai.com")
     login = (".codex/auth.json",)
     cumulative = True
+    hopeless = ""
 
     def start(self, order: Order) -> Start:
         argv = [order.program, "exec"]

@@ -25,6 +25,7 @@ class Command:
     hosts = ()
     login = ()
     cumulative = False
+    hopeless = ""
 
     def start(self, order: Order) -> Start:
         env = {

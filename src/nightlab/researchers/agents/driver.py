@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -22,6 +23,7 @@ from nightlab.errors import ConfigError, ExecutorError, ResearcherError, Sandbox
 from nightlab.model import Answer, Experiment, Proposal, Usage
 from nightlab.process import Finished, clean
 from nightlab.researchers import Context, Desk, Plan, Settings, Task
+from nightlab.researchers._offline import forbid_real
 from nightlab.researchers.agents import endings, patches, tree, wording
 from nightlab.researchers.agents.command import CONTEXT_NAME
 from nightlab.researchers.agents.prices import priced
@@ -31,7 +33,9 @@ from nightlab.scope import matches
 
 _GRACE_S = 5.0
 _CONNECT_S = 5.0
+_LOOK_S = 1.0
 _OUTPUT_BYTES = 16 * 1024**2
+_SCRIPT_BYTES = 16 * 1024
 _ERROR_BYTES = 64 * 1024
 _FILE_BLOCKS = 2 * 1024**2  # of 512 bytes: no file that an agent writes is longer than 1 GiB
 _WHY_CHARS = 600
@@ -134,10 +138,12 @@ class AgentResearcher:
         before = tree.scan(desk.tree)
         order = self._order(context, desk)
         endpoints = self._endpoints()
+        if endpoints:
+            forbid_real(self._endpoint() or None)
         _check_reachable(endpoints, configured=bool(self._endpoint()))
         start = self._agent.start(order)
         cell = self._cell(desk, order, start, endpoints, before)
-        finished, refused = _run(context.desk, desk, cell, self._settings.timeout_s, self.name)
+        finished, refused = self._run(context.desk, desk, cell)
         out = tree.tail_of(desk.log, _OUTPUT_BYTES)
         err = tree.tail_of(desk.errors, _ERROR_BYTES)
         said = self._agent.read(out, err, order)
@@ -228,7 +234,34 @@ class AgentResearcher:
         )  # fmt: skip
         limits = f"ulimit -f {_FILE_BLOCKS}; exec "
         command = f"{limits}{cell.command} 2> {shlex.quote(str(desk.errors))}"
-        return replace(cell, command=command, programs=start.words or cell.programs)
+        return replace(cell, command=command, programs=start.words or _launched(self._program))
+
+    def _run(self, seat: Desk, desk: _Desk, cell: Cell) -> tuple[Finished, dict[str, int]]:
+        """Run the agent to its end and the death of all it started. Raises ResearcherError."""
+        launch: Launch | None = None
+        try:
+            launch = seat.sandbox.launch(cell)
+            child = process.start(
+                launch.argv, env=launch.env, cwd=launch.cwd, wall_s=self._settings.timeout_s,
+                log=desk.log, grace_s=_GRACE_S, memory_bytes=launch.memory_bytes,
+                log_bytes=_OUTPUT_BYTES, fsize_bytes=launch.fsize_bytes, pass_fds=launch.pass_fds,
+            )  # fmt: skip
+            while (finished := child.poll(_LOOK_S)) is None:
+                if self._agent.hopeless:
+                    said = "\n".join((*child.tail(1), tree.tail_of(desk.errors, _ERROR_BYTES)))
+                    if re.search(self._agent.hopeless, said):
+                        child.stop()
+            broken = seat.sandbox.broke(launch, finished)
+            if broken is not None:
+                raise SandboxError(f"the box of {self.name} failed", broken)
+            return finished, launch.refused()
+        except (ExecutorError, SandboxError) as error:
+            raise ResearcherError(
+                f"{self.name} could not be run: {error.what}", error.why, error.hint
+            ) from error
+        finally:
+            if launch is not None:
+                launch.cleanup()
 
     def _usage(self, desk: _Desk, order: Order, said: Said, finished: Finished) -> Usage:
         """This call's own part of what the agent reported, priced."""
@@ -309,33 +342,6 @@ def _as_json(context: Context) -> str:
     return msgspec.json.encode(fields).decode()
 
 
-def _run(
-    seat: Desk, desk: _Desk, cell: Cell, wall_s: float, name: str
-) -> tuple[Finished, dict[str, int]]:
-    """Run the agent to its end and the death of all it started. Raises ResearcherError."""
-    launch: Launch | None = None
-    try:
-        launch = seat.sandbox.launch(cell)
-        child = process.start(
-            launch.argv, env=launch.env, cwd=launch.cwd, wall_s=wall_s, log=desk.log,
-            grace_s=_GRACE_S, memory_bytes=launch.memory_bytes, log_bytes=_OUTPUT_BYTES,
-            fsize_bytes=launch.fsize_bytes, pass_fds=launch.pass_fds,
-        )  # fmt: skip
-        while (finished := child.poll(60.0)) is None:
-            continue
-        broken = seat.sandbox.broke(launch, finished)
-        if broken is not None:
-            raise SandboxError(f"the box of {name} failed", broken)
-        return finished, launch.refused()
-    except (ExecutorError, SandboxError) as error:
-        raise ResearcherError(
-            f"{name} could not be run: {error.what}", error.why, error.hint
-        ) from error
-    finally:
-        if launch is not None:
-            launch.cleanup()
-
-
 def _check_reachable(endpoints: tuple[Endpoint, ...], *, configured: bool) -> None:
     """Agents wait for a server that is not there, some for ever: ask first."""
     if not configured:
@@ -385,6 +391,14 @@ def _log_in(agent: Agent, home: Path) -> None:
             tree.place(home, name, source.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
             continue  # not logged in; the agent will say so
+
+
+def _launched(program: str) -> tuple[str, ...]:
+    """A program, and what it starts where it is a script for the shell: all must be in the box."""
+    text = tree.text_of(Path(os.path.realpath(program)), _SCRIPT_BYTES) or ""
+    if not re.match(r"#!\S*/(?:ba|da|z|)sh\b|#!/usr/bin/env (?:ba|)sh\b", text):
+        return (program,)
+    return (program, *(p for p in re.findall(r"(?<![\w$}])/[\w./@+-]+", text) if Path(p).is_file()))
 
 
 def _shown(named: tuple[str, ...]) -> tuple[Path, ...]:

@@ -92,7 +92,7 @@ _SAYS = {
 
 def of_trouble(said: Said, finished: Finished, err: str, wall_s: float) -> Ending | None:
     """Why the call gave nothing that can be judged; None where its turn came to its end."""
-    if finished.timed_out:
+    if finished.timed_out or finished.stopped:
         known = _of_error(said, f"{said.error}\n{err}") if said.status or said.error else None
         if known is not None and known.answer.passes:
             return known  # it was waiting for its provider all the time

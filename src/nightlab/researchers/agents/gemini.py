@@ -8,7 +8,7 @@ import re
 from nightlab.model import Answer, Usage
 from nightlab.researchers.agents.seam import Order, Said, Start, number, objects, words
 
-_EDITS = '["replace", "write_file"]'
+_EDITS = ["replace", "write_file"]
 _TURNS_SPENT = 53
 
 
@@ -24,6 +24,7 @@ class Gemini:
     )  # fmt: skip
     login = (".gemini/oauth_creds.json", ".gemini/google_accounts.json")
     cumulative = False
+    hopeless = ""
 
     def start(self, order: Order) -> Start:
         settings, policy = ".gemini/settings.json", ".nightlab/policy.toml"
@@ -87,14 +88,12 @@ class Gemini:
 
 def _settings(order: Order) -> str:
     auth = "gemini-api-key" if order.key else "oauth-personal"
-    tools = {"exclude": [] if order.web else ["google_web_search", "web_fetch"]}
     return json.dumps(
         {
             "security": {"auth": {"selectedType": auth}, "folderTrust": {"enabled": False}},
             "privacy": {"usageStatisticsEnabled": False},
             "general": {"enableAutoUpdate": False, "maxAttempts": 2},
             "model": {"maxSessionTurns": order.settings.max_turns},
-            "tools": tools,
             "mcp": {"allowed": []},
         }
     )
@@ -103,10 +102,12 @@ def _settings(order: Order) -> str:
 def _policy(order: Order) -> str:
     names = (re.escape(f"{order.tree}/{path}") for path in order.writable)
     pattern = f'"file_path":"(?:{"|".join(names)})"'
+    denied = [*_EDITS, "run_shell_command"]
+    denied += [] if order.web else ["google_web_search", "web_fetch"]
     # json.dumps: TOML's basic strings are JSON's.
     return (
-        f"[[rule]]\ntoolName = {_EDITS}\nargsPattern = {json.dumps(pattern)}\n"
+        f"[[rule]]\ntoolName = {json.dumps(_EDITS)}\nargsPattern = {json.dumps(pattern)}\n"
         'decision = "allow"\npriority = 200\n'
-        f'[[rule]]\ntoolName = ["run_shell_command", {_EDITS[1:]}\n'
+        f"[[rule]]\ntoolName = {json.dumps(denied)}\n"
         'decision = "deny"\npriority = 150\n'
     )

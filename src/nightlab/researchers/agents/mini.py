@@ -23,6 +23,7 @@ class Mini:
     )  # fmt: skip
     login = ()
     cumulative = False
+    hopeless = ""
 
     def start(self, order: Order) -> Start:
         task = f"Read the file {order.brief} first (cat it), then do what it says."
@@ -45,13 +46,16 @@ class Mini:
     def read(self, out: str, err: str, order: Order) -> Said:
         found = _load(order.home / _TRAJECTORY)
         status = words(found, "info", "exit_status")
-        usages = [dig(m, "extra", "response", "usage") for m in dig(found, "messages") or ()]
+        messages = dig(found, "messages")
+        messages = messages if isinstance(messages, list) else []
+        usages = [dig(m, "extra", "response", "usage") for m in messages]
         cached = sum(number(u, "prompt_tokens_details", "cached_tokens") for u in usages)
         ended = status in ("Submitted", "LimitsExceeded")
-        last = dig(found, "messages", -1)
+        texts = [words(m, "content") for m in messages if words(m, "role") == "assistant"]
+        claimed = [text for text in texts if "```nightlab" in text]
         return Said(
             ended=ended,
-            text=words(found, "info", "submission") or words(last, "content"),
+            text=next(reversed(claimed or texts), words(found, "info", "submission")),
             error="" if ended else f"{status} {(err or out)[-2000:]}".strip(),
             stop=Answer.LOOPED if status == "LimitsExceeded" else None,
             usage=Usage(

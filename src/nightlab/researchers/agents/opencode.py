@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 from nightlab.model import Usage
-from nightlab.researchers.agents.seam import Order, Said, Start, dig, money, number, objects, words
+from nightlab.researchers.agents.seam import Order, Said, Start, money, number, objects, words
 
 _QUIET = ("AUTOUPDATE", "MODELS_FETCH", "LSP_DOWNLOAD", "DEFAULT_PLUGINS", "SHARE")
 _PROVIDER = "nightlab"
@@ -24,9 +25,11 @@ class Opencode:
     )  # fmt: skip
     login = (".local/share/opencode/auth.json",)
     cumulative = False
+    hopeless = r'(?s)(?:message="stream error".*){4}'  # it tries again without end
 
     def start(self, order: Order) -> Start:
         argv = [order.program, "run", "--format", "json", "--title", "nightlab", "--pure"]
+        argv += ["--print-logs", "--log-level", "ERROR"]
         model = order.settings.model
         if model and order.endpoint:
             model = f"{_PROVIDER}/{model}"
@@ -66,11 +69,11 @@ class Opencode:
                 message = words(event, "error", "data", "message")
                 error = message or words(event, "error", "name") or "it failed"
                 status = number(event, "error", "data", "statusCode") or None
-        retried = dig(status) is None and "AI_APICallError" in err
+        retried = re.findall(r'message="stream error".*error\.error="(.*)"', err)
         return Said(
             ended=ended or bool(error),
             text=text,
-            error=error or (err[-2000:] if retried or not ended else ""),
+            error=error or ("" if ended else retried[-1] if retried else err[-2000:]),
             status=status,
             denied=tuple(denied),
             usage=Usage(tokens_in, tokens_out, cached, usd, 0.0, calls, order.settings.model),

@@ -33,6 +33,7 @@ class Pi:
     )  # fmt: skip
     login = (".pi/agent/auth.json",)
     cumulative = False
+    hopeless = ""
 
     def start(self, order: Order) -> Start:
         guard = ".nightlab/guard.ts"

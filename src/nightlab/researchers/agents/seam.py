@@ -87,7 +87,8 @@ class Agent(Protocol):
     The first takes the value of the variable that ``[researcher] key_env`` names. ``base`` is
     the variable with a base URL, ``hosts`` what it must reach without one, ``login`` files
     below the person's home by which it is logged in. ``cumulative``: its accounts count from
-    the session's beginning.
+    the session's beginning. ``hopeless`` is a pattern of output that says that it waits for its
+    provider longer than is of use: then it is ended.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Agent(Protocol):
     hosts: tuple[str, ...]
     login: tuple[str, ...]
     cumulative: bool
+    hopeless: str
 
     def start(self, order: Order) -> Start:
         """How to run it for this order."""
