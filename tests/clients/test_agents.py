@@ -161,7 +161,7 @@ def test_without_a_box_the_agent_s_own_permissions_hold(
 @pytest.mark.parametrize(
     ("steps", "answer"),
     [
-        ([{"refuse": "I will not help with that."}], Answer.REFUSAL),
+        ([{"say": "I'm sorry, but I can't help with that."}], Answer.REFUSAL),
         ([READ, {"ask": "Should I raise LR or lower it?"}], Answer.QUESTION),
         ([READ, {"say": "LR = 0.1 looks good to me."}], Answer.NO_EDIT),
         ([*FORBIDDEN, {"say": "I edited prepare.py."}], Answer.DENIED),
@@ -175,8 +175,7 @@ def test_endings_without_an_edit_are_told_apart(
     with ModelServer(scenario(steps)) as server:
         error = failure(researcher(name, server), context(tmp_path / "desk", box))
     assert error.answer == answer, (error.what, error.why)
-    if answer is not Answer.REFUSAL:
-        assert error.usage.tokens_in > 0
+    assert error.usage.tokens_in > 0
     assert error.usage.seconds > 0
 
 
@@ -221,12 +220,12 @@ def test_a_provider_s_troubles_are_told_apart(
 def test_a_long_wait_that_a_provider_asks_for_is_passed_on_and_not_slept_through(
     researcher: Any, tmp_path: Path, box: Sandbox
 ) -> None:
-    with ModelServer(scenario([{"status": 429, "retry_after": 1800}, SAY])) as server:
+    with ModelServer(scenario([{"status": 429, "retry_after": 25}, SAY])) as server:
         began = time.monotonic()
         error = failure(researcher("claude", server), context(tmp_path / "desk", box))
     assert error.answer == Answer.RATE_LIMITED, (error.what, error.why)
-    assert error.retry_after_s == pytest.approx(1800, rel=0.3)
-    assert time.monotonic() - began < 30
+    assert error.retry_after_s == pytest.approx(25, rel=0.3)
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("name", ["claude", "codex", "pi"])
@@ -284,7 +283,15 @@ def test_a_resumed_session_books_only_what_is_new(
     assert again.tokens_in == first.tokens_in
     if name == "claude":
         assert again.usd == pytest.approx(first.usd)
-    assert len(bodies[-1]) > 1.2 * len(bodies[0])  # it did go on
+    assert bodies[-1].count("# How to work here") == 2  # it did go on
+
+
+def test_a_refusal_in_the_protocol_s_own_field_is_one(
+    researcher: Any, tmp_path: Path, box: Sandbox
+) -> None:
+    with ModelServer(scenario([{"refuse": "No."}])) as server:
+        error = failure(researcher("claude", server), context(tmp_path / "desk", box))
+    assert error.answer == Answer.REFUSAL
 
 
 def test_an_agent_that_uses_up_its_turns_has_looped(

@@ -29,7 +29,7 @@ class Aider:
         "api.openai.com", "api.anthropic.com", "openrouter.ai", "generativelanguage.googleapis.com",
     )  # fmt: skip
     login = ()
-    cumulative = False
+    cumulative = ()
     hopeless = ""
 
     def start(self, order: Order) -> Start:

@@ -26,7 +26,7 @@ class Claude:
     base = "ANTHROPIC_BASE_URL"
     hosts = ("api.anthropic.com", "platform.claude.com", "console.anthropic.com")
     login = (".claude/.credentials.json",)
-    cumulative = True
+    cumulative = ("usd",)
     hopeless = r'"subtype":"api_retry".*"retry_delay_ms":(?:[2-9]\d{4}|\d{6,})'
 
     def start(self, order: Order) -> Start:
@@ -63,7 +63,7 @@ class Claude:
                 status = number(event, "error_status") or None
                 wait_s = number(event, "retry_delay_ms") / 1000
         failed = dig(result, "is_error") is not False
-        refused = words(result, "stop_reason") == "refusal"
+        refused = words(result, "stop_reason") == "refusal" or number(result, "safety_stops")
         stop = Answer.REFUSAL if refused else _STOPS.get(words(result, "subtype"))
         status = number(result, "api_error_status") or status
         text = words(result, "result")

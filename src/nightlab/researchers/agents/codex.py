@@ -25,8 +25,8 @@ class Codex:
     base = "OPENAI_BASE_URL"
     hosts = ("api.openai.com", "chatgpt.com", "auth.openai.com")
     login = (".codex/auth.json",)
-    cumulative = True
-    hopeless = ""
+    cumulative = ("tokens_in", "tokens_out", "tokens_cached")
+    hopeless = r"Reconnecting\.\.\. .*\b429\b"  # it obeys retry-after, however long that is
 
     def start(self, order: Order) -> Start:
         argv = [order.program, "exec"]

@@ -24,7 +24,7 @@ class Command:
     base = ""
     hosts = ()
     login = ()
-    cumulative = False
+    cumulative = ()
     hopeless = ""
 
     def start(self, order: Order) -> Start:

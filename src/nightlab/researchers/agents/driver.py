@@ -15,6 +15,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -267,8 +268,9 @@ class AgentResearcher:
         """This call's own part of what the agent reported, priced."""
         usage = said.usage
         if self._settings.resume and said.session:
-            if order.session == said.session and self._agent.cumulative:
-                usage = _since(_session(desk, self.name).get("usage"), usage)
+            if order.session == said.session:
+                was = _session(desk, self.name).get("usage")
+                usage = _since(was, usage, self._agent.cumulative)
             record = {"agent": self.name, "id": said.session, "usage": said.usage}
             tree.place(desk.top, "session.json", msgspec.json.encode(record).decode())
         elif self._settings.resume and order.session:  # it could not go on: begin anew next time
@@ -414,21 +416,15 @@ def _session(desk: _Desk, name: str) -> dict[str, str]:
     return record if isinstance(record, dict) and record.get("agent") == name else {}
 
 
-def _since(earlier: object, usage: Usage) -> Usage:
-    """A session's accounts less what they were before this call."""
+def _since(earlier: object, usage: Usage, names: tuple[str, ...]) -> Usage:
+    """A session's accounts less what they were before this call, where they count on."""
     try:
         was = msgspec.convert(earlier, Usage)
     except msgspec.ValidationError:
         return usage
-    usd = usage.usd
-    if usd is not None and was.usd is not None and usd >= was.usd:
-        usd -= was.usd
-    if usage.tokens_in < was.tokens_in or usage.tokens_out < was.tokens_out:
-        return msgspec.structs.replace(usage, usd=usd)  # counted anew
-    return msgspec.structs.replace(
-        usage,
-        usd=usd,
-        tokens_in=usage.tokens_in - was.tokens_in,
-        tokens_out=usage.tokens_out - was.tokens_out,
-        tokens_cached=max(0, usage.tokens_cached - was.tokens_cached),
-    )
+    news: dict[str, Any] = {}
+    for name in names:
+        now, then = getattr(usage, name), getattr(was, name)
+        if now is not None and then is not None and now >= then:  # else it was counted anew
+            news[name] = now - then
+    return msgspec.structs.replace(usage, **news)

@@ -23,7 +23,7 @@ class Gemini:
         "generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com",
     )  # fmt: skip
     login = (".gemini/oauth_creds.json", ".gemini/google_accounts.json")
-    cumulative = False
+    cumulative = ()
     hopeless = ""
 
     def start(self, order: Order) -> Start:

@@ -22,7 +22,7 @@ class Mini:
         "api.openai.com", "api.anthropic.com", "openrouter.ai", "generativelanguage.googleapis.com",
     )  # fmt: skip
     login = ()
-    cumulative = False
+    cumulative = ()
     hopeless = ""
 
     def start(self, order: Order) -> Start:

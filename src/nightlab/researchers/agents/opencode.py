@@ -24,7 +24,7 @@ class Opencode:
         "generativelanguage.googleapis.com",
     )  # fmt: skip
     login = (".local/share/opencode/auth.json",)
-    cumulative = False
+    cumulative = ()
     hopeless = r'(?s)(?:message="stream error".*){4}'  # it tries again without end
 
     def start(self, order: Order) -> Start:

@@ -32,7 +32,7 @@ class Pi:
         "api.openai.com", "api.anthropic.com", "openrouter.ai", "generativelanguage.googleapis.com",
     )  # fmt: skip
     login = (".pi/agent/auth.json",)
-    cumulative = False
+    cumulative = ()
     hopeless = ""
 
     def start(self, order: Order) -> Start:

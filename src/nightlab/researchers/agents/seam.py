@@ -86,8 +86,8 @@ class Agent(Protocol):
 
     The first takes the value of the variable that ``[researcher] key_env`` names. ``base`` is
     the variable with a base URL, ``hosts`` what it must reach without one, ``login`` files
-    below the person's home by which it is logged in. ``cumulative``: its accounts count from
-    the session's beginning. ``hopeless`` is a pattern of output that says that it waits for its
+    below the person's home by which it is logged in. ``cumulative``: what of its Usage
+    counts from the session's beginning. ``hopeless`` is a pattern of output that says that it waits for its
     provider longer than is of use: then it is ended.
     """
 
@@ -98,7 +98,7 @@ class Agent(Protocol):
     base: str
     hosts: tuple[str, ...]
     login: tuple[str, ...]
-    cumulative: bool
+    cumulative: tuple[str, ...]
     hopeless: str
 
     def start(self, order: Order) -> Start:
