@@ -128,7 +128,7 @@ class Engine:
         parent = self.history.tip
         number = self.history.next_number()
         try:
-            tree, claim = intake.check(self.repo, self.history, proposal, files, base)
+            tree, claim, mark = intake.check(self.repo, self.history, proposal, files, base)
         except ScopeError as refusal:
             self.record(
                 Refused(
@@ -138,7 +138,9 @@ class Engine:
                 )
             )
             raise
-        self.record(Proposed(number=number, parent=parent, tree=tree, claim=claim))
+        self.record(
+            Proposed(number=number, parent=parent, tree=tree, claim=claim, fingerprint=mark)
+        )
         self._commit(number)
         return number
 

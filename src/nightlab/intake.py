@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nightlab import commits, scope
-from nightlab.errors import ScopeError
+from nightlab import commits, novelty, scope
+from nightlab.errors import DuplicateError, ScopeError
 from nightlab.git import Repo
 from nightlab.history import History
-from nightlab.model import Claim, Experiment, Proposal
+from nightlab.model import Claim, Proposal
 
 
 def check(
     repo: Repo, history: History, proposal: Proposal, files: Mapping[str, str], base: str
-) -> tuple[str, Claim]:
-    """The tree of a proposal on the incumbent, and what the journal keeps of it.
+) -> tuple[str, Claim, str]:
+    """The tree of a proposal on the incumbent, what the journal keeps of it, its fingerprint.
 
     ``files`` and ``base`` are the texts and the commit that the researcher was shown. Writes
     objects only. Raises ScopeError, in words for the researcher, when it is refused.
@@ -22,7 +22,8 @@ def check(
     study = history.study
     changed = scope.check(proposal.files, files, study.edit)
     claim = commits.claim_of(proposal, *scope.count_lines(files, changed))
-    return _tree(repo, history, base, changed, claim), claim
+    tree = _tree(repo, history, base, changed, claim)
+    return tree, claim, novelty.check(history, proposal, files, changed)
 
 
 def _tree(
@@ -46,13 +47,8 @@ def _tree(
 def _check_new(history: History, tree: str) -> None:
     before = history.tried.get(tree)
     if before is not None:
-        raise ScopeError(
+        raise DuplicateError(
             f"experiment {before} already tried exactly these files",
-            _outcome_of(history.experiments[before]),
+            novelty.verdict_of(history.experiments[before]),
             "propose something else",
         )
-
-
-def _outcome_of(experiment: Experiment) -> str:
-    verdict = experiment.verdict.value if experiment.verdict else "still open"
-    return f"{verdict}: {experiment.decision.reason}" if experiment.decision else verdict
