@@ -21,7 +21,9 @@ _PHASE = re.compile(r"phase\b\s*(.*)", re.IGNORECASE)
 # "Phase: x", "Phase 2: x", "Phase 2 - x", "Phase II", "Phase 2"; not "Phase space".
 _NAMED = re.compile(r"(\d+|[ivx]+)?\s*(?:[:.–—-]\s*(.*))?", re.IGNORECASE)
 _IN_BRACKETS = re.compile(r"(.*?)\s*\(([^()]*)\)\s*")
-_LINE = re.compile(r"\s*(?:[-*+]\s+)?[*_]*(until|rules?|bounds?)[*_]*\s*:[*_]*\s*(.+)", re.IGNORECASE)
+_LINE = re.compile(
+    r"\s*(?:[-*+]\s+)?[*_]*(until|rules?|bounds?)[*_]*\s*:[*_]*\s*(.+)", re.IGNORECASE
+)
 _ITEMS = re.compile(r"\s*(?:[,;]|\bor\b|\band\b)\s*", re.IGNORECASE)
 _EXPERIMENTS = re.compile(r"(\d{1,9})\s*(?:more\s+)?exp(?:eriment)?s?\.?", re.IGNORECASE)
 _PLATEAU = re.compile(

@@ -110,7 +110,9 @@ def _message(text: str, idea: str, priority: str, veto: int | None) -> inbox.Mes
     kinds = [bool(text.strip()), bool(idea.strip()), veto is not None, bool(target)]
     if not any(kinds):
         if priority:
-            raise UsageError("--priority alone says too little", "", "nightlab note --priority 12=5")
+            raise UsageError(
+                "--priority alone says too little", "", "nightlab note --priority 12=5"
+            )
         raise UsageError("the note is empty", "", hint)
     if sum(kinds) > 1:
         raise UsageError("one thing at a time: a note, --idea, --veto or --priority ID=N", "", hint)
