@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from nightlab import commits, integrity, ledger, process, runs, scope
+from nightlab import commits, intake, integrity, ledger, process, runs
 from nightlab.attempt import Attempt, tampered
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
@@ -128,9 +128,7 @@ class Engine:
         parent = self.history.tip
         number = self.history.next_number()
         try:
-            changed = scope.check(proposal.files, files, self.study.edit)
-            claim = commits.claim_of(proposal, *scope.count_lines(files, changed))
-            tree = self._tree(base, parent, changed, claim)
+            tree, claim, mark = intake.check(self.repo, self.history, proposal, files, base)
         except ScopeError as refusal:
             self.record(
                 Refused(
@@ -140,29 +138,11 @@ class Engine:
                 )
             )
             raise
-        self.record(Proposed(number=number, parent=parent, tree=tree, claim=claim))
+        self.record(
+            Proposed(number=number, parent=parent, tree=tree, claim=claim, fingerprint=mark)
+        )
         self._commit(number)
         return number
-
-    def _tree(self, base: str, parent: str, changed: Mapping[str, str | None], claim: Claim) -> str:
-        files = {self.study.in_repo(path): text for path, text in changed.items()}
-        tree: str | None = self.repo.write_tree(base, files)
-        if tree is not None and base != parent:
-            tree = commits.carry_over(self.repo, self.study, claim, base, tree, parent)
-        if tree is None:
-            raise ScopeError(
-                "the proposal changes lines that the incumbent has changed meanwhile",
-                f"it was made for {base[:7]}, the incumbent is {parent[:7]} now",
-                "propose it again on the incumbent",
-            )
-        before = self.history.tried.get(tree)
-        if before is not None:
-            raise ScopeError(
-                f"experiment {before} already tried exactly these files",
-                _outcome_of(self.history.experiments[before]),
-                "propose something else",
-            )
-        return tree
 
     def _commit(self, number: int) -> None:
         experiment = self.history.experiments[number]
@@ -373,11 +353,6 @@ def _at(event: Event, at: float) -> Event:
 
 def _counting(experiment: Experiment) -> tuple[Run, ...]:
     return tuple(run for run in experiment.runs if run.outcome.counts)
-
-
-def _outcome_of(experiment: Experiment) -> str:
-    verdict = experiment.verdict.value if experiment.verdict else "still open"
-    return f"{verdict}: {experiment.decision.reason}" if experiment.decision else verdict
 
 
 def _conflicted(decision: Decision, incumbent: Experiment | None) -> Decision:

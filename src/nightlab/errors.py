@@ -61,6 +61,10 @@ class ScopeError(NightlabError):
     """A proposal touches a path outside the files in scope, or nothing that runs."""
 
 
+class DuplicateError(ScopeError):
+    """An earlier experiment tried just that; the message names it and its verdict."""
+
+
 class GitError(NightlabError):
     """git refused, or the repository is not in the state the journal says."""
 

@@ -9,16 +9,12 @@ request or a person's signal ends it.
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from nightlab import budget, inbox, integrity
 from nightlab.attempt import Attempt
@@ -27,16 +23,16 @@ from nightlab.engine import Engine
 from nightlab.errors import NightlabError
 from nightlab.events import (
     Noted,
-    Paused,
-    Resumed,
     SessionEnded,
     SessionStarted,
     Warned,
 )
 from nightlab.executors import Executor
-from nightlab.model import Action, Arm, Decision, Outcome, Verdict, Want
+from nightlab.model import Action, Outcome, Verdict, Want
 from nightlab.process import Finished
 from nightlab.researchers import Researcher
+from nightlab.signals import SIGTERM, Signals
+from nightlab.storms import Storms
 from nightlab.thinker import Thinker
 
 _TICK_S = 0.1
@@ -73,9 +69,7 @@ class Loop:
         self._wants: dict[int, deque[Want]] = {}
         self.thinker = Thinker(engine, researcher)
         self._run_s = 0.0
-        self._lost_in_a_row = 0
-        self._pauses = 0
-        self._resume_at = 0.0
+        self._storms = Storms(engine)
         self._inbox_at = 0.0
 
     @property
@@ -85,7 +79,7 @@ class Loop:
     def run(self) -> Ending:
         """Drive until something ends it. Everything that still runs is dead afterwards."""
         self._start_session()
-        with _Signals(self):
+        with Signals(self._signalled):
             try:
                 ending = self._drive()
                 self.engine.record(SessionEnded(reason=ending.reason, detail=ending.detail))
@@ -104,6 +98,11 @@ class Loop:
         """
         self.stopping = ending
         self._stop_now = self._stop_now or now
+
+    def _signalled(self, number: int, name: str) -> None:
+        """Ctrl-C once: finish what runs. Twice, or SIGTERM: stop it now."""
+        now = self.stopping is not None or number == SIGTERM
+        self.stop(Ending("interrupted", name), now=now)
 
     # -- one turn
 
@@ -155,6 +154,8 @@ class Loop:
                 self.engine.record(
                     Noted(text=message.text, author=message.author, message=path.name)
                 )
+            elif event := inbox.backlog_event(self.history, message, path.name):
+                self.engine.record(event)
             path.unlink(missing_ok=True)
 
     @property
@@ -176,13 +177,13 @@ class Loop:
                 if number == 1 and self.history.incumbent is not None:
                     for text in integrity.about_baseline(self.engine.case(1)):
                         self.engine.record(Warned(text=text))
-        storm = budget.storm(self.history, self._lost_in_a_row)
-        if storm and self.history.paused is None:
-            self._pause(storm)
+        self._storms.look()
 
     def _dispatch(self) -> None:
         if self.history.paused is not None:
-            self._probe()
+            probe = None if self.active else self._storms.probe()
+            if probe is not None:
+                self._start(*probe, self.executor.slots[0].name)
             return
         if budget.left(self.bounds, self.history, self.engine.now()).seconds == 0.0:
             return
@@ -209,7 +210,7 @@ class Loop:
         slot = next(s for s in self.executor.slots if s.name == slot_name)
         active = self.engine.start_run(number, want, slot)
         if active is None:
-            self._lost_in_a_row += 1
+            self._storms.lost_in_a_row += 1
         else:
             self.active.append(active)
 
@@ -250,58 +251,17 @@ class Loop:
     def _idle(self) -> bool:
         """Nothing to run, nothing to decide: only time can change that."""
         waiting = self.history.paused is not None or self.thinker.backing_off
-        return waiting or self._lost_in_a_row > 0
+        return waiting or self._storms.lost_in_a_row > 0
 
     def _record(self, active: Attempt, finished: Finished | None, lost: str) -> None:
         run = self.engine.finish_run(active, finished, lost)
         if run is None:
             return  # its evaluation runs now, in the same slot
         self.active.remove(active)
-        if run.outcome is Outcome.LOST:
-            self._lost_in_a_row += 1
-        elif run.outcome is not Outcome.STOPPED:
-            self._lost_in_a_row = 0
+        if run.outcome not in (Outcome.LOST, Outcome.STOPPED):
             self._run_s = run.duration_s
-        if self.history.paused is not None and run.outcome is Outcome.OK:
-            self._pauses = 0
-            self.engine.record(Resumed())
-            self._give_up_on_lost()
-
-    def _give_up_on_lost(self) -> None:
-        """The machine works, as the probe has shown: what is lost again and again is at fault."""
-        for experiment in self.history.open():
-            lost = sum(r.outcome is Outcome.LOST for r in experiment.runs)
-            if lost >= budget.STORM_LOST and experiment.number > 1:
-                why = f"{lost} of its runs could not be made, though the incumbent's can"
-                decision = Decision(action=Action.INCONCLUSIVE, rule="lost", reason=why)
-                self.engine.settle(experiment.number, decision)
-                self._wants.pop(experiment.number, None)
-
-    # -- failure storms
-
-    def _pause(self, reason: str) -> None:
-        wait_s = budget.pause_s(self._pauses)
-        if self.history.incumbent is None:
-            self._pauses += 1
-        # The machine's fault needs time; a researcher's crashes are told apart by a probe now.
-        self._resume_at = time.monotonic() + (wait_s if self._lost_in_a_row else 0.0)
-        self.engine.record(Paused(reason=reason))
-
-    def _probe(self) -> None:
-        """While paused: run the incumbent, which must work; resume when it does."""
-        if self.active or time.monotonic() < self._resume_at:
-            return
-        self._resume_at = time.monotonic() + budget.pause_s(self._pauses)
-        self._lost_in_a_row = 0
-        incumbent = self.history.incumbent
-        if incumbent is None:
-            self.engine.record(Resumed())
-            return
-        self._pauses += 1
-        slot = self.executor.slots[0]
-        self._start(
-            incumbent.number, Want(arm=Arm.INCUMBENT, seed=incumbent.runs[0].seed), slot.name
-        )
+        for number in self._storms.ended(run):
+            self._wants.pop(number, None)
 
     # -- the session
 
@@ -327,27 +287,3 @@ class Loop:
             self.engine.record(SessionEnded(reason="error", detail=str(error)[:500]))
         except NightlabError:
             return  # the journal is what failed; the next start recovers
-
-
-class _Signals:
-    """Ctrl-C once: finish what runs. Twice, or SIGTERM: stop it now. A closed terminal: go on."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
-        self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        again = self._loop.stopping is not None
-        name = signal.Signals(number).name
-        self._loop.stop(Ending("interrupted", name), now=again or number == signal.SIGTERM)
