@@ -319,8 +319,8 @@ def test_the_scratchpad_comes_back(
 def test_a_plan_is_read_from_the_last_message(
     name: str, researcher: Any, tmp_path: Path, box: Sandbox
 ) -> None:
-    plan = '```json\n{"ideas": [{"text": "warm up", "category": "schedule", "priority": 0.9,'
-    plan += ' "after": [2]}, {"text": "wider"}], "vetoed": [4]}\n```'
+    plan = "```nightlab\nidea: warm up\ncategory: schedule\npriority: 2\nafter: 2\n"
+    plan += "idea: wider\nveto: 4\n```"
     with ModelServer(scenario([READ, {"say": plan}])) as server:
         found = researcher(name, server).plan(context(tmp_path / "desk", box, task=Task.PLAN))
     assert [(i.text, i.category, i.after) for i in found.ideas] == [

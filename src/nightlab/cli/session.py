@@ -111,6 +111,7 @@ def researcher_settings(settings: Settings) -> ResearcherSettings:
         seed=table.get("seed", 0),
         values={name: tuple(values) for name, values in table.get("values", {}).items()},
         script=table.get("script", ""),
+        **config.asking(table),
     )
 
 

@@ -59,6 +59,7 @@ class Aider:
         return Start(tuple(argv), env, files, stdin=False)
 
     def read(self, out: str, err: str, order: Order) -> Said:
+        del err  # it prints everything to its output
         tokens_in = tokens_out = cached = calls = 0
         usd: float | None = None
         for sent, written, hit, received, cost in _TOKENS.findall(out):

@@ -60,11 +60,12 @@ class Start:
 class Said:
     """What an agent said of itself. Nothing in it is believed but its own troubles and costs.
 
-    ``ended``: it reported the end of its turn; None: its exit code alone says so. ``text`` is its last message, ``error`` its
-    words for what failed, ``status`` the HTTP status of that. ``stop`` is how the turn ended
-    where the protocol itself says so (LOOPED, REFUSAL). ``denied`` are calls that were refused:
-    (tool, path or ""). An answer that edits nothing itself has whole texts in ``files`` or a
-    unified diff in ``patch``; ``claim`` holds what it says of the change, in fields.
+    ``ended``: it reported the end of its turn; None: its exit code alone says so. ``text`` is
+    its last message, ``error`` its words for what failed, ``status`` the HTTP status of that.
+    ``stop`` is how the turn ended where the protocol itself says so (LOOPED, REFUSAL).
+    ``denied`` are calls that were refused: (tool, path or ""). An answer that edits nothing
+    itself has whole texts in ``files`` or a unified diff in ``patch``; ``claim`` holds what it
+    says of the change, in fields.
     """
 
     ended: bool | None = False
@@ -87,8 +88,8 @@ class Agent(Protocol):
     The first takes the value of the variable that ``[researcher] key_env`` names. ``base`` is
     the variable with a base URL, ``hosts`` what it must reach without one, ``login`` files
     below the person's home by which it is logged in. ``cumulative``: what of its Usage
-    counts from the session's beginning. ``hopeless`` is a pattern of output that says that it waits for its
-    provider longer than is of use: then it is ended.
+    counts from the session's beginning. ``hopeless`` is a pattern of output that says
+    that it waits for its provider longer than is of use: then it is ended.
     """
 
     name: str
