@@ -9,8 +9,8 @@ from nightlab.model import Usage
 from nightlab.researchers.agents.seam import Order, Said, Start
 
 _TOKENS = re.compile(
-    r"Tokens: ([\d.,]+k?) sent,(?: ([\d.,]+k?) cache write,)?(?: ([\d.,]+k?) cache hit,)?"
-    r" ([\d.,]+k?) received\.(?: Cost: \$([\d.]+) message)?"
+    r"Tokens: (\d[\d,]*(?:\.\d+)?k?) sent,(?: (\d[\d,]*(?:\.\d+)?k?) cache write,)?(?: (\d[\d,]*(?:\.\d+)?k?) cache hit,)?"
+    r" (\d[\d,]*(?:\.\d+)?k?) received\.(?: Cost: \$(\d+(?:\.\d+)?) message)?"
 )
 _UNWRITTEN = re.compile(r"^Unable to write file (\S+):", re.MULTILINE)
 _FAILED = re.compile(r"^litellm\.(\w+): (.*)$", re.MULTILINE)

@@ -8,6 +8,7 @@ from nightlab.researchers.agents.seam import (
     Said,
     Start,
     dig,
+    items,
     money,
     number,
     objects,
@@ -76,7 +77,7 @@ class Claude:
             stop=stop,
             denied=tuple(
                 (words(d, "tool_name"), words(d, "tool_input", "file_path"))
-                for d in dig(result, "permission_denials") or ()
+                for d in items(result, "permission_denials")
             ),
             usage=_usage(result, len(calls), order),
             session=words(result, "session_id"),

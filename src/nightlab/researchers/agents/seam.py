@@ -152,6 +152,12 @@ def dig(value: object, *path: str | int) -> Any:
     return value
 
 
+def items(value: object, *path: str | int) -> list[Any]:
+    """A list at a path, else an empty one."""
+    found = dig(value, *path)
+    return found if isinstance(found, list) else []
+
+
 def number(value: object, *path: str | int) -> int:
     """A count at a path; 0 where there is none, as agents leave zeros out."""
     found = dig(value, *path)
