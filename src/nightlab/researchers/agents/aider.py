@@ -8,9 +8,10 @@ import re
 from nightlab.model import Usage
 from nightlab.researchers.agents.seam import Order, Said, Start
 
+_N = r"(\d[\d,]*(?:\.\d+)?k?)"
 _TOKENS = re.compile(
-    r"Tokens: (\d[\d,]*(?:\.\d+)?k?) sent,(?: (\d[\d,]*(?:\.\d+)?k?) cache write,)?(?: (\d[\d,]*(?:\.\d+)?k?) cache hit,)?"
-    r" (\d[\d,]*(?:\.\d+)?k?) received\.(?: Cost: \$(\d+(?:\.\d+)?) message)?"
+    rf"Tokens: {_N} sent,(?: {_N} cache write,)?(?: {_N} cache hit,)? {_N} received\."
+    r"(?: Cost: \$(\d+(?:\.\d+)?) message)?"
 )
 _UNWRITTEN = re.compile(r"^Unable to write file (\S+):", re.MULTILINE)
 _FAILED = re.compile(r"^litellm\.(\w+): (.*)$", re.MULTILINE)
