@@ -21,9 +21,11 @@ def build(
     task: Task = Task.PROPOSE,
     failure: Failure | None = None,
     desk: Desk | None = None,
+    told: tuple[str, ...] = (),
 ) -> Context:
     """The context of one question, for the incumbent of now (or the failed experiment's files).
 
+    ``told`` are reasons besides the refusals on record why earlier attempts gave nothing.
     ``root`` is the project's folder, where program.md and knowledge/ lie. Quick: it is called
     in the loop's own thread. Never raises for a file of the person's that cannot be read.
     """
@@ -35,7 +37,7 @@ def build(
         incumbent=history.incumbent,
         recent=_recent(history),
         notes=tuple(n.text for n in history.notes[-20:]),
-        refused=tuple(r.reason for r in history.refusals),
+        refused=(*(r.reason for r in history.refusals), *told),
         program=_program(root),
         sigma=history.noise.sigma,
         task=task,

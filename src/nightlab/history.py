@@ -99,6 +99,7 @@ class History:
         self.fixes: dict[int, int] = {}  # of open experiments: how often each was amended
         self.accounts = Accounts()
         self.backlog = Backlog()
+        self.planned_at = 0  # experiments there were when a plan was last asked for
 
     @property
     def incumbent(self) -> Experiment | None:
@@ -253,6 +254,8 @@ class History:
 
     def _asked(self, event: Asked) -> None:
         self.accounts.take(event)
+        if event.task == "plan" and not event.answer.passes:
+            self.planned_at = len(self.experiments)
 
     def _idea_added(self, event: IdeaAdded) -> None:
         self.backlog.take(event.idea)
