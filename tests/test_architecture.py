@@ -18,7 +18,7 @@ LAYERS: list[list[str]] = [
     [
         "errors",
         "model",
-        "answers",
+        "reactions",
         "metrics",
         "stats",
         "judge",

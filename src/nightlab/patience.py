@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from nightlab import answers
-from nightlab.answers import Next, Step
+from nightlab import reactions
 from nightlab.model import Answer, Idea
+from nightlab.reactions import Next, Step
 
 _REMEMBERED = 50
 _TOLD = 8
@@ -53,7 +53,7 @@ class Patience:
     ) -> Next:
         """Take an answer that was no proposal; ``detail`` "" where the reason is told elsewhere."""
         self._answers = [*self._answers[1 - _REMEMBERED :], answer]
-        found = answers.next_step(
+        found = reactions.next_step(
             self._answers,
             draw=self._draw(),
             fallback=fallback,
@@ -66,7 +66,7 @@ class Patience:
         self.away = found.step is Step.HAND_OVER
         self._hand_overs += self.away
         self._ask_again_at = self._clock() + found.wait_s
-        reason = answers.told(answer, detail) if detail else ""
+        reason = reactions.told(answer, detail) if detail else ""
         self._tell(reason)
         if found.step is Step.IDEA and idea is not None and idea.id != self.idea:
             self.idea = idea.id

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from nightlab import budget, commits, contexts, fixes, planning
-from nightlab.answers import Step
 from nightlab.budget import Bounds
 from nightlab.desks import Desks
 from nightlab.engine import Engine
@@ -22,6 +21,7 @@ from nightlab.errors import ConfigError, Exhausted, NightlabError, ResearcherErr
 from nightlab.events import Asked, Warned
 from nightlab.model import Answer, Experiment, Proposal, Usage
 from nightlab.patience import Patience
+from nightlab.reactions import Step
 from nightlab.researchers import Failure, Plan, Researcher, Task, Thoughtful
 from nightlab.thoughts import Thought, Worker, kind
 
