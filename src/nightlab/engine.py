@@ -129,7 +129,7 @@ class Engine:
         parent = self.history.tip
         number = self.history.next_number()
         try:
-            tree, claim = intake.check(self.repo, self.history, proposal, files, base)
+            tree, claim, mark = intake.check(self.repo, self.history, proposal, files, base)
         except ScopeError as refusal:
             self.record(
                 Refused(
@@ -139,7 +139,9 @@ class Engine:
                 )
             )
             raise
-        self.record(Proposed(number=number, parent=parent, tree=tree, claim=claim))
+        self.record(
+            Proposed(number=number, parent=parent, tree=tree, claim=claim, fingerprint=mark)
+        )
         self._commit(number)
         return number
 
@@ -149,11 +151,11 @@ class Engine:
         ``files`` are the texts that the researcher was shown: the experiment's own. Raises
         ScopeError when the fix is refused; then nothing happened.
         """
-        tree, claim = intake.check_fix(self.repo, self.history, number, proposal, files)
+        tree, claim, mark = intake.check_fix(self.repo, self.history, number, proposal, files)
         fixed = msgspec.structs.replace(self.history.experiments[number], claim=claim)
         # The commit is made first: until it is recorded, the experiment is what it was.
         commit = commits.of_proposal(self.repo, self.study, fixed, tree)
-        self.record(Amended(number=number, tree=tree, commit=commit, claim=claim))
+        self.record(Amended(number=number, tree=tree, commit=commit, claim=claim, fingerprint=mark))
 
     def _commit(self, number: int) -> None:
         experiment = self.history.experiments[number]

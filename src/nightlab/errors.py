@@ -75,6 +75,13 @@ class ScopeError(NightlabError):
         self.answer = answer
 
 
+class DuplicateError(ScopeError):
+    """An earlier experiment tried just that; the message names it and its verdict."""
+
+    def __init__(self, what: str, why: str = "", hint: str = "propose something else") -> None:
+        super().__init__(what, why, hint, answer="duplicate")
+
+
 class GitError(NightlabError):
     """git refused, or the repository is not in the state the journal says."""
 

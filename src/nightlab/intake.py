@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 import msgspec
 
-from nightlab import commits, scope
-from nightlab.errors import ScopeError
+from nightlab import commits, novelty, scope
+from nightlab.errors import DuplicateError, ScopeError
 from nightlab.git import Repo
 from nightlab.history import History
-from nightlab.model import Claim, Experiment, Proposal
+from nightlab.model import Claim, Proposal
 
 
 def check(
     repo: Repo, history: History, proposal: Proposal, files: Mapping[str, str], base: str
-) -> tuple[str, Claim]:
-    """The tree of a proposal on the incumbent, and what the journal keeps of it.
+) -> tuple[str, Claim, str]:
+    """The tree of a proposal on the incumbent, what the journal keeps of it, its fingerprint.
 
     ``files`` and ``base`` are the texts and the commit that the researcher was shown. Writes
     objects only. Raises ScopeError, in words for the researcher, when it is refused.
@@ -24,13 +24,14 @@ def check(
     study = history.study
     changed = scope.check(proposal.files, files, study.edit)
     claim = commits.claim_of(proposal, *scope.count_lines(files, changed))
-    return _tree(repo, history, base, changed, claim), claim
+    tree = _tree(repo, history, base, changed, claim)
+    return tree, claim, novelty.check(history, proposal, files, changed)
 
 
 def check_fix(
     repo: Repo, history: History, number: int, proposal: Proposal, files: Mapping[str, str]
-) -> tuple[str, Claim]:
-    """The tree of a fix on the experiment's own parent, and its claim with the fix in it.
+) -> tuple[str, Claim, str]:
+    """The tree of a fix on the experiment's own parent, its claim with the fix, its fingerprint.
 
     ``files`` are the experiment's texts. Raises ScopeError when the fix is refused: also when
     with it nothing is left of the change.
@@ -53,7 +54,8 @@ def check_fix(
     inside = {study.in_repo(path): text for path, text in changed.items()}
     tree = repo.write_tree(experiment.parent, inside)
     _check_new(history, tree)
-    return tree, claim
+    nameless = msgspec.structs.replace(proposal, description="")  # its experiment has the name
+    return tree, claim, novelty.check(history, nameless, before, changed, own=number)
 
 
 def _tree(
@@ -78,14 +80,8 @@ def _tree(
 def _check_new(history: History, tree: str) -> None:
     before = history.tried.get(tree)
     if before is not None:
-        raise ScopeError(
+        raise DuplicateError(
             f"experiment {before} already tried exactly these files",
-            _outcome_of(history.experiments[before]),
+            novelty.verdict_of(history.experiments[before]),
             "propose something else",
-            answer="duplicate",
         )
-
-
-def _outcome_of(experiment: Experiment) -> str:
-    verdict = experiment.verdict.value if experiment.verdict else "still open"
-    return f"{verdict}: {experiment.decision.reason}" if experiment.decision else verdict

@@ -155,6 +155,8 @@ class Loop:
                 self.engine.record(
                     Noted(text=message.text, author=message.author, message=path.name)
                 )
+            elif event := inbox.backlog_event(self.history, message, path.name):
+                self.engine.record(event)
             path.unlink(missing_ok=True)
 
     @property

@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from nightlab import budget, commits, contexts, fixes, planning
+from nightlab import scratchpad as memory
 from nightlab.budget import Bounds
 from nightlab.desks import Desks
 from nightlab.engine import Engine
@@ -377,8 +379,8 @@ class Thinker:
 
     def _remember(self, scratchpad: str | None) -> None:
         if scratchpad is not None:
-            path = self._engine.paths.study(self._engine.study.tag) / "scratchpad.md"
-            path.write_text(scratchpad, encoding="utf-8", errors="replace")
+            with suppress(OSError):  # a full disk is told by the journal
+                memory.write(self._engine.paths.scratchpad(self._engine.study.tag), scratchpad)
 
     def _tell_unlearned(self) -> None:
         if self._worker.unlearned:
