@@ -179,6 +179,8 @@ RESEARCHERS: dict[str, str] = {
     "optuna": "nightlab.researchers.optuna:OptunaResearcher",
     "sweep": "nightlab.researchers.sweep:SweepResearcher",
     "scripted": "nightlab.researchers.scripted:from_settings",
+    "llm": "nightlab.researchers.llm:LlmResearcher",
+    "hybrid": "nightlab.researchers.hybrid:HybridResearcher",
 }
 
 

@@ -78,7 +78,9 @@ class Chat:
         headers = {"Content-Type": "application/json", "User-Agent": "nightlab"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(self._url, data, headers)
+        if not self._url.startswith(("http://", "https://")):
+            raise _failed(Answer.FAILED, f"{self._url} is no http address")
+        request = urllib.request.Request(self._url, data, headers)  # noqa: S310  checked above
         answer: Future[bytes] = Future()
 
         def call() -> None:
@@ -89,7 +91,8 @@ class Chat:
                 answer.set_exception(error)
 
         threading.Thread(target=call, name="model call", daemon=True).start()
-        wait_for([answer, self._closed], timeout=within_s, return_when=FIRST_COMPLETED)
+        either: list[Future[Any]] = [answer, self._closed]
+        wait_for(either, timeout=within_s, return_when=FIRST_COMPLETED)
         if not answer.done():
             if self._closed.done():
                 raise ResearcherError("the call of the model was left", "the lab ends")

@@ -25,8 +25,9 @@ _MIDDLE = re.compile(r"\s*={5,9}\s*")
 _CLOSE = re.compile(r"\s*>{5,9}\s*(?:REPLACE|UPDATED|NEW)?\b[^>]*")
 _FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*([^`]*)")
 _LEFT_OUT = re.compile(
-    r"^\s*(?:#|//|--)?\s*(?:\.\.\.|…)\s*(?:\(?(?:rest|the rest|existing|unchanged|same|remaining)\b.*)?$"
-    r"|^\s*(?:#|//).*\b(?:rest of (?:the )?(?:code|file)|existing code|unchanged)\b.*(?:\.\.\.|…)?\s*$",
+    r"^\s*(?:#|//|--)?\s*(?:\.\.\.|…)\s*"
+    r"(?:\(?(?:rest|the rest|existing|unchanged|same|remaining)\b.*)?$"
+    r"|^\s*(?:#|//).*\b(?:rest of (?:the )?(?:code|file)|existing code|unchanged)\b.*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _THINKING = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -131,6 +132,9 @@ def _whole_files(lines: Sequence[str]) -> list[Block]:
         if end is None:
             raise EditError(["the code block has no end: the answer was cut off"])
         words = fence.group(2).split()
+        if words and words[0].lower() == "nightlab":  # what it says of the change, not the change
+            at = end + 1
+            continue
         path = next((p for w in reversed(words) if (p := _as_path(w))), "")
         text = "\n".join(lines[at + 1 : end]) + "\n"
         found.append(Block(path or _path_before(lines, at), None, text))
