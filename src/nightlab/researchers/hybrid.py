@@ -77,7 +77,7 @@ class HybridResearcher:
         self._agent = agent
         self._arms: dict[Arm, Researcher] = {
             Arm.CONSTANTS: open_researcher(replace(settings, use="optuna")),
-            Arm.STRUCTURE: agent,  # type: ignore[dict-item]  # Thoughtful and a Researcher
+            Arm.STRUCTURE: agent,
         }
         self._seed = settings.seed
         self._paid: deque[_Paid] = deque(maxlen=_WINDOW)
