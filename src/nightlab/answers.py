@@ -39,7 +39,9 @@ _KEYS = (
     "description", "hypothesis", "category", "expects", "idea", "scratchpad", "priority", "cost",
     "after", "veto",
 )  # fmt: skip
-_KEY = re.compile(rf"[ \t]*[-*]?[ \t]*[*_`]*({'|'.join(_KEYS)})[*_`]*[ \t]*:[*_]*[ \t]*(.*)", re.I)
+_KEY = re.compile(
+    rf"[ \t]*[-*]?[ \t]*[*_`]*({'|'.join(_KEYS)})[*_`]*[ \t]*:[*_]*[ \t]*(.*)", re.IGNORECASE
+)
 _NUMBER = re.compile(r"\d{1,9}")
 _MOST_IDEAS = 50
 _MOST_CHARS = 2000
@@ -69,9 +71,7 @@ class Planned:
 
 def proposal(text: str) -> Said:
     """Read the last block of a message; without one, its ``key: value`` lines. Never raises."""
-    said = {}
-    for key, value in _pairs(text):
-        said[key] = value
+    said = dict(_pairs(text))
     number = _NUMBER.search(said.get("idea", ""))
     return Said(
         description=_line(said.get("description", "")),

@@ -79,10 +79,11 @@ def _measured(experiment: Experiment) -> bool:
 
 # -- by what it is called
 
-_STOP = frozenset(
-    "a an the of in on to for with and or at by from into as is be it its this that via per vs "
-    "than then try use using used instead but not test".split()
-)
+_COMMON = """
+a an the of in on to for with and or at by from into as is be it its this that via per vs than
+then try use using used instead but not test
+"""
+_STOP = frozenset(_COMMON.split())
 _TOKEN = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?[kmg]?(?![^\W\d_])|[^\W\d_]+", re.IGNORECASE)
 _TIMES = {"k": 1e3, "m": 1e6, "g": 1e9}
 _Words = tuple[frozenset[str], tuple[float, ...]]
@@ -203,8 +204,7 @@ _LARGEST = 1e6  # of an exponent's base and result's factors: folding must not b
 
 
 class _Plain(ast.NodeTransformer):
-    """Takes out what does not change what runs: docstrings, how a constant is written, the order
-    of keyword arguments."""
+    """Takes out what does not change what runs: docstrings, spellings, order of keywords."""
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         return self._without_docstring(node)

@@ -25,12 +25,13 @@ _LOOK_EVERY_S = 10.0
 _WORDS = 48  # of a query
 _WORD = re.compile(r"[^\W_]{3,}")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_STOP = frozenset(
-    "the and for with this that from into are was were not but can may has have had its then than "
-    "when what which who how why one two all any each more most only also use used using run runs "
-    "experiment experiments change changes try self def return import true false none float int "
-    "str let you your our they will would should could must does did done make made".split()
-)
+_COMMON = """
+the and for with this that from into are was were not but can may has have had its then than
+when what which who how why one two all any each more most only also use used using run runs
+experiment experiments change changes try self def return import true false none float int
+str let you your our they will would should could must does did done make made
+"""
+_STOP = frozenset(_COMMON.split())
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Library:
         self._told: set[str] = set()
         self._begun_at: dict[str, tuple[int, int]] = {}
         self._broken = ""  # why there is no search in this session
+
+    @property
+    def there(self) -> bool:
+        """Whether anything can be found."""
+        return self._index.is_file()
 
     def refresh(self, wait_s: float = 0.0) -> bool:
         """Bring the index up to date, in the background; True when it is.
@@ -104,7 +110,8 @@ class Library:
         try:
             with _reading(self._index) as database:
                 rows = database.execute(
-                    "SELECT path, detail FROM files WHERE detail != '' ORDER BY path LIMIT 50"
+                    "SELECT path, detail FROM files WHERE detail != '' AND size >= 0"
+                    " ORDER BY path LIMIT 50"
                 ).fetchall()
         except sqlite3.Error as error:
             return [f"the index of knowledge/ cannot be read: {error}"]
@@ -137,12 +144,12 @@ class Library:
             self._broken = "the SQLite of this Python has no full-text search (FTS5)"
             return None
         package = str(Path(__file__).resolve().parents[2])
+        where = (str(self.root), str(self._index))
         self._begun_at = _known(self._index)
         try:
             self._index.parent.mkdir(parents=True, exist_ok=True)
             return process.start(
-                [sys.executable, "-P", "-m", "nightlab.knowledge.index"]
-                + [str(self.root), str(self._index)],
+                [sys.executable, "-P", "-m", "nightlab.knowledge.index", *where],
                 env={"PYTHONPATH": package, "PYTHONDONTWRITEBYTECODE": "1"},
                 cwd=self._index.parent,
                 wall_s=_INDEX_S,
