@@ -53,6 +53,7 @@ LAYERS: list[list[str]] = [
     ],
     ["sandboxes", "executors", "researchers"],
     [
+        "costs",
         "views",
         "brief",
         "contexts",

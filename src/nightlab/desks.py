@@ -6,9 +6,20 @@ from functools import partial
 from pathlib import Path
 
 from nightlab import runs
+from nightlab.contexts import Words
 from nightlab.engine import Engine
 from nightlab.git import Repo
+from nightlab.model import Experiment
 from nightlab.researchers import Desk
+
+
+def words_for(engine: Engine) -> Words:
+    """What the briefs of one lab are made with."""
+
+    def diff(experiment: Experiment) -> str:
+        return engine.repo.diff(experiment.parent, experiment.commit)
+
+    return Words(engine.paths, diff=diff, now=engine.now)
 
 
 class Desks:

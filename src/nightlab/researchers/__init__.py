@@ -186,6 +186,9 @@ RESEARCHERS: dict[str, str] = {
 }
 
 
+EMBEDDED = ("optuna", "sweep", "scripted")  # they need no model and no fallback
+
+
 def open_researcher(settings: Settings) -> Researcher:
     """Make the named researcher. Raises ConfigError for an unknown name."""
     where = RESEARCHERS.get(settings.use)
