@@ -109,6 +109,9 @@ def parse(table: Mapping[str, Any]) -> Settings:
                 f"[researcher.values] {name}", tried, "a list of values, like [0.01, 0.1]"
             )
     asking(table.get("researcher", {}))
+    for key in ("fixes", "plan_every"):
+        if table.get("researcher", {}).get(key, 0) < 0:
+            raise values.bad(f"[researcher] {key}", table["researcher"][key], "0 or more")
     return Settings(
         command=values.text("[study] command", study["command"]),
         edit=values.paths("[study] edit", study["edit"]),

@@ -28,6 +28,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "seed": int,
         "values": dict,
         "script": str,
+        "agent": str,
         "model": str,
         "endpoint": str,
         "key_env": str,
@@ -37,6 +38,9 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "resume": bool,
         "env": list,
         "price": dict,
+        "fallback": str,
+        "fixes": int,
+        "plan_every": int,
     },
     "judge": {"use": str},
     "sandbox": {

@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import socket
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -64,6 +65,11 @@ class AgentResearcher:
         self._agent = agent
         self._told: tuple[str, ...] = ()
         self._program = program_of(settings, agent)
+        self._closing = threading.Event()
+
+    def close(self) -> None:
+        """Stop the agent that works now, and all it started."""
+        self._closing.set()
 
     def propose(self, context: Context) -> Proposal:
         call = self._ask(context)
@@ -236,6 +242,8 @@ class AgentResearcher:
                 log_bytes=_OUTPUT_BYTES, fsize_bytes=launch.fsize_bytes, pass_fds=launch.pass_fds,
             )  # fmt: skip
             while (finished := child.poll(_LOOK_S)) is None:
+                if self._closing.is_set():
+                    child.stop()
                 if self._agent.hopeless:
                     said = "\n".join((*child.tail(1), tree.tail_of(desk.errors, _ERROR_BYTES)))
                     if re.search(self._agent.hopeless, said):
