@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def program(folder: Path, source: str) -> str:
     path = folder / "agent.py"
     path.write_text(textwrap.dedent(source))
     return f"{sys.executable} {path}"
+
+
+def command_lines() -> list[bytes]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_bytes())
+    return found
 
 
 def test_a_program_that_edits_in_place_proposes_what_it_left(tmp_path: Path) -> None:
@@ -200,8 +209,7 @@ def test_a_program_that_hangs_dies_with_what_it_started(tmp_path: Path) -> None:
     error = failure(command, context(tmp_path / "desk"), timeout_s=0.5)
     assert error.answer == Answer.HUNG
     assert time.monotonic() - began < 10
-    lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if os.access(p, os.R_OK)]
-    assert not any(b"sleep\x001234.5" in line for line in lines)
+    assert not any(b"1234.5" in line for line in command_lines())
 
 
 def test_no_link_of_an_agent_s_making_is_followed(tmp_path: Path) -> None:
@@ -461,3 +469,17 @@ def test_a_folder_that_cannot_be_listed_is_removed_all_the_same(tmp_path: Path) 
     (tmp_path / "x/y").chmod(0)
     tree.remove(tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_closing_ends_the_agent_and_all_it_started_before_it_returns(tmp_path: Path) -> None:
+    asker = researcher("(setsid sleep 4321.5 &) ; touch begun; sleep 60", timeout_s=60)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(asker.propose, context(tmp_path / "desk"))
+        while not (tmp_path / "desk/project/begun").exists():
+            time.sleep(0.01)
+        began = time.monotonic()
+        asker.close()
+        assert not any(b"4321.5" in line for line in command_lines())
+        assert time.monotonic() - began < 8
+        with pytest.raises(ResearcherError, match="was ended"):
+            asked.result(10)

@@ -38,6 +38,8 @@ class Claude:
         argv += ["--allowedTools", *(f"Edit(/{order.tree}/{p})" for p in _rules(order)), *web]
         argv += ["--permission-prompts", "none", "--setting-sources", "", "--strict-mcp-config"]
         argv += ["--max-turns", str(order.settings.max_turns)]
+        if order.usd is not None:
+            argv += ["--max-budget-usd", f"{order.usd:.4f}"]
         if order.settings.model:
             argv += ["--model", order.settings.model]
         if order.session:

@@ -13,6 +13,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -65,11 +66,19 @@ class AgentResearcher:
         self._agent = agent
         self._told: tuple[str, ...] = ()
         self._program = program_of(settings, agent)
-        self._closing = threading.Event()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._child: process.Child | None = None
 
     def close(self) -> None:
-        """Stop the agent that works now, and all it started."""
-        self._closing.set()
+        """End the agent that is at work now, with all that it started; ``propose`` raises."""
+        with self._closing:
+            self._closed = True
+            child = self._child
+        if child is not None:
+            child.stop()
+            with suppress(ExecutorError):
+                child.poll(2 * _GRACE_S)
 
     def propose(self, context: Context) -> Proposal:
         call = self._ask(context)
@@ -171,6 +180,7 @@ class AgentResearcher:
             writable=(desk.scratchpad,) if planning else (*context.files, desk.scratchpad),
             patterns=() if planning else patterns,
             web=context.web,
+            usd=context.usd_left,
             boxed=context.desk is not None and context.desk.sandbox.name != "process",
             endpoint=self._endpoint(),
             key=self._key(),
@@ -241,9 +251,12 @@ class AgentResearcher:
                 log=desk.log, grace_s=_GRACE_S, memory_bytes=launch.memory_bytes,
                 log_bytes=_OUTPUT_BYTES, fsize_bytes=launch.fsize_bytes, pass_fds=launch.pass_fds,
             )  # fmt: skip
+            with self._closing:
+                self._child = child
+                closed = self._closed
+            if closed:
+                child.stop()
             while (finished := child.poll(_LOOK_S)) is None:
-                if self._closing.is_set():
-                    child.stop()
                 if self._agent.hopeless:
                     said = "\n".join((*child.tail(1), tree.tail_of(desk.errors, _ERROR_BYTES)))
                     if re.search(self._agent.hopeless, said):
@@ -255,8 +268,11 @@ class AgentResearcher:
                 f"{self.name} could not be run: {error.what}", error.why, error.hint
             ) from error
         finally:
+            self._child = None
             if launch is not None:
                 launch.cleanup()
+        if self._closed:
+            raise ResearcherError(f"{self.name} was ended", "the lab closes")
         if broken is not None:
             raise ResearcherError(f"the box of {self.name} failed", broken, f"cat {desk.log}")
         return finished, refused

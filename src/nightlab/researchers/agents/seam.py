@@ -20,6 +20,7 @@ class Order:
     questions), ``scratch`` a fresh folder that it may write to. ``brief`` is the file with the
     whole prompt, ``prompt`` the same text. ``writable`` are the files that it may change, there
     already or not, and ``patterns`` the scope they come from (both relative to ``tree``).
+    ``usd`` is what the answer may cost, None without a bound.
     ``endpoint`` is the base URL of its model ("" for the provider's own), ``key`` its key.
     ``session`` is one to go on with. ``boxed``: walls stand around it, so that it needs none of
     its own.
@@ -35,6 +36,7 @@ class Order:
     writable: tuple[str, ...]
     patterns: tuple[str, ...]
     web: bool = False
+    usd: float | None = None
     boxed: bool = False
     endpoint: str = ""
     key: str = ""
