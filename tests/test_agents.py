@@ -437,9 +437,9 @@ def test_no_event_is_too_odd_to_read(events: list[tuple[str, dict[str, object]]]
 
 
 def test_a_cost_is_the_agent_s_own_or_the_list_s_or_the_person_s_and_else_unknown() -> None:
-    usage = Usage(1_000_000, 100_000, 400_000, model="gpt-5-2025-08-07")
+    usage = Usage(1_000_000, 100_000, 400_000, model="gpt-5.5-pro")
     assert priced(usage, {}).usd is None  # a name that the list does not hold
-    listed = Usage(1_000_000, 100_000, 400_000, model="openai/gpt-5-mini")
+    listed = Usage(1_000_000, 100_000, 400_000, model="openai/gpt-5-mini-2025-08-07")
     assert priced(listed, {}).usd == pytest.approx(0.6 * 0.25 + 0.4 * 0.025 + 0.1 * 2.0)
     own = {"input": 1.0, "output": 2.0}
     assert priced(usage, own).usd == pytest.approx(1.2)

@@ -73,7 +73,7 @@ class Aider:
         failed = failures and not calls
         text = out[: out.rfind("Tokens: ")] if calls else ""
         return Said(
-            ended=calls > 0,
+            ended=calls > 0 or bool(failures),
             text=re.split(r"^Added .* to the chat\.$", text, flags=re.MULTILINE)[-1],
             denied=tuple(("write", path) for path in _UNWRITTEN.findall(out)),
             error=f"{failures[-1][0]}: {failures[-1][1]}"

@@ -54,7 +54,7 @@ _WORDS = (
     (
         Answer.NO_AUTH,
         (
-            r"invalid (?:x-)?api.?key|api.?key not valid|incorrect api key|no api.?key|unauthorized"
+            r"invalid (?:x-)?api.?key|key (?:is )?not valid|incorrect api key|no api.?key|unauthorized"
             r"|authentication|not logged in|/login|auth method|unauthenticated|permission_error"
             r"|token (?:has )?expired|credentials"
         ),
