@@ -126,7 +126,7 @@ def test_an_edit_in_scope_is_taken_and_a_forbidden_one_is_told_and_not(
     assert (usage.tokens_in, usage.tokens_out) == (1000 * len(answers), 50 * len(answers))
     assert usage.calls > 0
     assert usage.seconds > 0
-    assert (usage.usd is not None) == (name in ("claude", "gemini"))
+    assert (usage.usd is not None) == (name in MODELS)
 
 
 @pytest.mark.slow

@@ -54,9 +54,9 @@ _WORDS = (
     (
         Answer.NO_AUTH,
         (
-            r"invalid (?:x-)?api.?key|key (?:is )?not valid|incorrect api key|no api.?key|unauthorized"
-            r"|authentication|not logged in|/login|auth method|unauthenticated|permission_error"
-            r"|token (?:has )?expired|credentials"
+            r"invalid (?:x-)?api.?key|key (?:is )?not valid|incorrect api key|no api.?key"
+            r"|unauthorized|unauthenticated|authentication|not logged in|/login|auth method"
+            r"|permission_error|token (?:has )?expired|credentials"
         ),
     ),
     (
