@@ -151,9 +151,15 @@ def test_without_a_box_the_agent_s_own_permissions_hold(
     steps = [*FORBIDDEN, READ, EDIT, SAY]
     with ModelServer(scenario(steps)) as server:
         desk = tmp_path / "desk"
-        found = researcher(name, server).propose(context(desk, open_sandbox("process")))
+        try:
+            found = researcher(name, server).propose(context(desk, open_sandbox("process")))
+        except ResearcherError as error:
+            if name != "codex" or error.answer != Answer.DENIED:
+                raise
+            pytest.skip("Codex's own sandbox lets nothing be written here")
+        finally:
+            assert (desk / "project/prepare.py").read_text() == FILES["prepare.py"]
     assert found.files == NEW
-    assert (desk / "project/prepare.py").read_text() == FILES["prepare.py"]
     assert found.told
 
 

@@ -81,19 +81,22 @@ def place(folder: Path, name: str, text: str, *, mode: int = 0o600) -> Path:
 def remove(path: Path) -> None:
     """Delete a file or a whole folder, whatever modes an agent left; links are not followed."""
 
-    def unlock(again: Callable[..., object], name: str, _error: object) -> None:
+    def unlock(_call: Callable[..., object], name: str, _error: object) -> None:
         with suppress(OSError):
-            for place in (os.path.dirname(name), name):  # noqa: PTH120 - str, as rmtree has it
-                if not Path(place).is_symlink():
-                    Path(place).chmod(0o700)
-            again(name)
+            for place in (Path(name).parent, Path(name)):
+                if not place.is_symlink():
+                    place.chmod(0o700)
+            if Path(name).is_dir() and not Path(name).is_symlink():
+                shutil.rmtree(name, ignore_errors=True)
+            else:
+                Path(name).unlink()
 
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    for _ in range(2):  # a folder that could not be listed has been opened by the first pass
-        if path.exists():
-            shutil.rmtree(path, onerror=unlock)
+    shutil.rmtree(path, onerror=unlock)
+    if path.exists():  # folders in a folder that could not be listed
+        shutil.rmtree(path, onerror=unlock)
 
 
 def fresh(folder: Path) -> Path:
