@@ -28,7 +28,7 @@ from nightlab.researchers import (
     Thoughtful,
     open_researcher,
 )
-from nightlab.researchers.agents import AGENTS, endings, examine, open_agent, patches, tree
+from nightlab.researchers.agents import AGENTS, endings, examine, open_agent, patches
 from nightlab.researchers.agents.prices import priced
 from nightlab.researchers.agents.seam import Order, Said
 from nightlab.sandboxes import open_sandbox
@@ -461,14 +461,6 @@ def test_a_diff_that_difflib_made_is_applied_whole(old: list[str], new: list[str
     )
     found = patches.apply("".join(made), {"f.py": before})
     assert found.get("f.py", before) == after
-
-
-def test_a_folder_that_cannot_be_listed_is_removed_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "x/y/z").mkdir(parents=True)
-    (tmp_path / "x/y/z/f").write_text("")
-    (tmp_path / "x/y").chmod(0)
-    tree.remove(tmp_path / "x")
-    assert not (tmp_path / "x").exists()
 
 
 def test_closing_ends_the_agent_and_all_it_started_before_it_returns(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from nightlab import answers, process
+from nightlab._removal import remove_tree
 from nightlab.errors import ConfigError, ExecutorError, ResearcherError, SandboxError
 from nightlab.model import Answer, Experiment, Proposal, Usage
 from nightlab.process import Finished, clean
@@ -287,7 +288,7 @@ class AgentResearcher:
             record = {"agent": self.name, "id": said.session, "usage": said.usage}
             tree.place(desk.top, "session.json", msgspec.json.encode(record).decode())
         elif self._settings.resume and order.session:  # it could not go on: begin anew next time
-            tree.remove(desk.top / "session.json")
+            remove_tree(desk.top / "session.json")
         priced_usage = priced(usage, self._settings.price)
         return msgspec.structs.replace(priced_usage, seconds=finished.duration_s)
 

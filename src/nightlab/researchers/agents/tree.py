@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightlab._removal import remove_tree
 from nightlab.scope import matches
 
 FILE_BYTES = 4 * 1024**2
@@ -71,37 +71,16 @@ def place(folder: Path, name: str, text: str, *, mode: int = 0o600) -> Path:
             path.unlink()
         path.mkdir(mode=0o755, exist_ok=True)
     path /= last
-    remove(path)
+    remove_tree(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, mode), "w", encoding="utf-8") as file:
         file.write(text)
     return path
 
 
-def remove(path: Path) -> None:
-    """Delete a file or a whole folder, whatever modes an agent left; links are not followed."""
-
-    def unlock(_call: Callable[..., object], name: str, _error: object) -> None:
-        with suppress(OSError):
-            for place in (Path(name).parent, Path(name)):
-                if not place.is_symlink():
-                    place.chmod(0o700)
-            if Path(name).is_dir() and not Path(name).is_symlink():
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                Path(name).unlink()
-
-    if path.is_symlink() or not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    shutil.rmtree(path, onerror=unlock)
-    if path.exists():  # folders in a folder that could not be listed
-        shutil.rmtree(path, onerror=unlock)
-
-
 def fresh(folder: Path) -> Path:
     """An empty folder in place of whatever was there."""
-    remove(folder)
+    remove_tree(folder)
     folder.mkdir(parents=True)
     return folder
 
