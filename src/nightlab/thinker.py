@@ -366,9 +366,10 @@ class Thinker:
         detail: str = "",
         who: str = "",
     ) -> None:
-        if not usage.seconds and isinstance(thought.researcher, Thoughtful):
+        thoughtful = isinstance(thought.researcher, Thoughtful)
+        if thoughtful and not usage.seconds:
             usage = msgspec.structs.replace(usage, seconds=round(thought.seconds, 3))
-        if usage == Usage() and answer is Answer.PROPOSED:
+        if usage == Usage() and answer is Answer.PROPOSED and not thoughtful:
             return
         self._engine.record(
             Asked(
