@@ -126,7 +126,7 @@ def test_an_edit_in_scope_is_taken_and_a_forbidden_one_is_told_and_not(
     assert (usage.tokens_in, usage.tokens_out) == (1000 * len(answers), 50 * len(answers))
     assert usage.calls > 0
     assert usage.seconds > 0
-    assert (usage.usd is not None) == (name in ("claude", "gemini"))
+    assert (usage.usd is not None) == (name in MODELS)
 
 
 @pytest.mark.slow
@@ -319,8 +319,8 @@ def test_the_scratchpad_comes_back(
 def test_a_plan_is_read_from_the_last_message(
     name: str, researcher: Any, tmp_path: Path, box: Sandbox
 ) -> None:
-    plan = '```json\n{"ideas": [{"text": "warm up", "category": "schedule", "priority": 0.9,'
-    plan += ' "after": [2]}, {"text": "wider"}], "vetoed": [4]}\n```'
+    plan = "```nightlab\nidea: warm up\ncategory: schedule\npriority: 2\nafter: 2\n"
+    plan += "idea: wider\nveto: 4\n```"
     with ModelServer(scenario([READ, {"say": plan}])) as server:
         found = researcher(name, server).plan(context(tmp_path / "desk", box, task=Task.PLAN))
     assert [(i.text, i.category, i.after) for i in found.ideas] == [

@@ -116,9 +116,7 @@ def researcher_settings(settings: Settings) -> ResearcherSettings:
         values={name: tuple(values) for name, values in table.get("values", {}).items()},
         script=table.get("script", ""),
         agent=table.get("agent", ""),
-        model=table.get("model", ""),
-        endpoint=table.get("endpoint", ""),
-        key_env=table.get("key_env", ""),
+        **config.asking(table),
     )
 
 

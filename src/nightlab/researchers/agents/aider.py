@@ -8,9 +8,10 @@ import re
 from nightlab.model import Usage
 from nightlab.researchers.agents.seam import Order, Said, Start
 
+_N = r"(\d[\d,]*(?:\.\d+)?k?)"
 _TOKENS = re.compile(
-    r"Tokens: ([\d.,]+k?) sent,(?: ([\d.,]+k?) cache write,)?(?: ([\d.,]+k?) cache hit,)?"
-    r" ([\d.,]+k?) received\.(?: Cost: \$([\d.]+) message)?"
+    rf"Tokens: {_N} sent,(?: {_N} cache write,)?(?: {_N} cache hit,)? {_N} received\."
+    r"(?: Cost: \$(\d+(?:\.\d+)?) message)?"
 )
 _UNWRITTEN = re.compile(r"^Unable to write file (\S+):", re.MULTILINE)
 _FAILED = re.compile(r"^litellm\.(\w+): (.*)$", re.MULTILINE)
@@ -59,6 +60,7 @@ class Aider:
         return Start(tuple(argv), env, files, stdin=False)
 
     def read(self, out: str, err: str, order: Order) -> Said:
+        del err  # it prints everything to its output
         tokens_in = tokens_out = cached = calls = 0
         usd: float | None = None
         for sent, written, hit, received, cost in _TOKENS.findall(out):
@@ -71,7 +73,7 @@ class Aider:
         failed = failures and not calls
         text = out[: out.rfind("Tokens: ")] if calls else ""
         return Said(
-            ended=calls > 0,
+            ended=calls > 0 or bool(failures),
             text=re.split(r"^Added .* to the chat\.$", text, flags=re.MULTILINE)[-1],
             denied=tuple(("write", path) for path in _UNWRITTEN.findall(out)),
             error=f"{failures[-1][0]}: {failures[-1][1]}"

@@ -8,6 +8,7 @@ from nightlab.researchers.agents.seam import (
     Said,
     Start,
     dig,
+    items,
     money,
     number,
     objects,
@@ -37,6 +38,8 @@ class Claude:
         argv += ["--allowedTools", *(f"Edit(/{order.tree}/{p})" for p in _rules(order)), *web]
         argv += ["--permission-prompts", "none", "--setting-sources", "", "--strict-mcp-config"]
         argv += ["--max-turns", str(order.settings.max_turns)]
+        if order.usd is not None:
+            argv += ["--max-budget-usd", f"{order.usd:.4f}"]
         if order.settings.model:
             argv += ["--model", order.settings.model]
         if order.session:
@@ -76,7 +79,7 @@ class Claude:
             stop=stop,
             denied=tuple(
                 (words(d, "tool_name"), words(d, "tool_input", "file_path"))
-                for d in dig(result, "permission_denials") or ()
+                for d in items(result, "permission_denials")
             ),
             usage=_usage(result, len(calls), order),
             session=words(result, "session_id"),

@@ -10,7 +10,7 @@ from nightlab.researchers.agents.seam import Order, Said, Start, dig, money, num
 
 CONTEXT_NAME = "context.json"
 _FENCED = re.compile(r"^```(?:diff|patch)\s*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_BARE = re.compile(r"^(?:diff --git |--- )\S.*", re.MULTILINE | re.DOTALL)
+_BARE = re.compile(r"^(?:diff --git |--- )\S.*?(?=^```|\Z)", re.MULTILINE | re.DOTALL)
 _FIELDS = ("description", "hypothesis", "category", "expects", "idea")
 
 

@@ -6,7 +6,6 @@ scratchpad, a few words on the change, what it cost; or a ResearcherError with t
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -14,20 +13,18 @@ import shutil
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from nightlab import process
+from nightlab import answers, process
 from nightlab.errors import ConfigError, ExecutorError, ResearcherError, SandboxError
 from nightlab.model import Answer, Experiment, Proposal, Usage
 from nightlab.process import Finished, clean
 from nightlab.researchers import Context, Desk, Plan, Settings, Task
 from nightlab.researchers._offline import forbid_real
-from nightlab.researchers.agents import endings, patches, tree, wording
-from nightlab.researchers.agents.command import CONTEXT_NAME
+from nightlab.researchers.agents import endings, folders, patches, tree, wording
 from nightlab.researchers.agents.prices import priced
 from nightlab.researchers.agents.seam import Agent, Order, Said, Start
 from nightlab.sandboxes import Cell, Endpoint, Launch, agent_cell
@@ -37,28 +34,11 @@ _GRACE_S = 5.0
 _CONNECT_S = 5.0
 _LOOK_S = 1.0
 _OUTPUT_BYTES = 16 * 1024**2
-_SCRIPT_BYTES = 16 * 1024
 _ERROR_BYTES = 64 * 1024
 _FILE_BLOCKS = 2 * 1024**2  # of 512 bytes: no file that an agent writes is longer than 1 GiB
 _WHY_CHARS = 600
 _SCRATCHPAD_BYTES = 256 * 1024
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
-
-
-@dataclass(frozen=True)
-class _Desk:
-    """The folders of one call, under their real names."""
-
-    top: Path
-    tree: Path
-    home: Path
-    scratch: Path
-    log: Path
-    scratchpad: str  # its name in the tree
-
-    @property
-    def errors(self) -> Path:
-        return self.scratch / "stderr.txt"
 
 
 @dataclass(frozen=True)
@@ -86,11 +66,19 @@ class AgentResearcher:
         self._agent = agent
         self._told: tuple[str, ...] = ()
         self._program = program_of(settings, agent)
-        self._closing = threading.Event()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._child: process.Child | None = None
 
     def close(self) -> None:
-        """Stop the agent that works now, and all it started."""
-        self._closing.set()
+        """End the agent that is at work now, with all that it started; ``propose`` raises."""
+        with self._closing:
+            self._closed = True
+            child = self._child
+        if child is not None:
+            child.stop()
+            with suppress(ExecutorError):
+                child.poll(2 * _GRACE_S)
 
     def propose(self, context: Context) -> Proposal:
         call = self._ask(context)
@@ -107,13 +95,14 @@ class AgentResearcher:
         if not files:
             raise self._error(endings.of_nothing(call.said, call.changes.outside, told), call)
         self._told = told
+        pad = call.scratchpad
         claim = wording.claim(call.said.text, call.said.claim, files)
         return Proposal(
             files=files,
             researcher=self.name,
             usage=call.usage,
             told=told,
-            scratchpad=call.scratchpad,
+            scratchpad=pad if pad is not None else answers.proposal(call.said.text).scratchpad,
             **claim,
         )
 
@@ -123,12 +112,18 @@ class AgentResearcher:
         trouble = endings.of_trouble(call.said, call.finished, call.err, self._settings.timeout_s)
         if trouble is not None:
             raise self._error(trouble, call)
-        found = wording.plan(call.said.text, self.name)
-        if found is None:
-            text = call.said.text
-            ending = endings.Ending(Answer.UNUSABLE, "its message holds no plan", text)
-            raise self._error(ending, call)
-        return replace(found, scratchpad=call.scratchpad, usage=call.usage)
+        text = call.said.text
+        found = answers.plan(text)
+        if not found.ideas and not found.vetoed:
+            raise self._error(
+                endings.Ending(Answer.UNUSABLE, "its message holds no plan", text), call
+            )
+        return Plan(
+            tuple(msgspec.structs.replace(idea, source=self.name) for idea in found.ideas),
+            found.vetoed,
+            call.scratchpad if call.scratchpad is not None else found.scratchpad,
+            call.usage,
+        )
 
     def learn(self, experiment: Experiment) -> None:
         """Everything it needs to know comes with the next brief."""
@@ -137,7 +132,7 @@ class AgentResearcher:
         if context.desk is None:
             raise ResearcherError(f"{self.name} has no desk to work at", "it edits files")
         try:
-            desk = _lay_out(context.desk, context)
+            desk = folders.lay_out(context.desk, context)
         except OSError as error:
             raise ResearcherError(
                 f"the desk of {self.name} cannot be laid out", str(error), "df -h ."
@@ -169,7 +164,7 @@ class AgentResearcher:
         self._told = ()
         return call
 
-    def _order(self, context: Context, desk: _Desk) -> Order:
+    def _order(self, context: Context, desk: folders.Desk) -> Order:
         prompt = wording.prompt(context, desk.scratchpad, self._told)
         brief = tree.place(desk.scratch, "brief.md", prompt, mode=0o644)
         patterns = context.edit or tuple(context.files)
@@ -185,10 +180,11 @@ class AgentResearcher:
             writable=(desk.scratchpad,) if planning else (*context.files, desk.scratchpad),
             patterns=() if planning else patterns,
             web=context.web,
+            usd=context.usd_left,
             boxed=context.desk is not None and context.desk.sandbox.name != "process",
             endpoint=self._endpoint(),
             key=self._key(),
-            session=_session(desk, self.name).get("id", "") if self._settings.resume else "",
+            session=folders.session(desk, self.name).get("id", "") if self._settings.resume else "",
         )
 
     def _endpoint(self) -> str:
@@ -208,7 +204,7 @@ class AgentResearcher:
             return (Endpoint.of_url(self._endpoint()),)
         return tuple(Endpoint(host, 443) for host in self._agent.hosts)
 
-    def _environment(self, desk: _Desk, start: Start) -> dict[str, str]:
+    def _environment(self, desk: folders.Desk, start: Start) -> dict[str, str]:
         names = [*self._settings.env]
         if not self._settings.key_env:
             names += self._agent.keys
@@ -226,24 +222,26 @@ class AgentResearcher:
         return passed | fixed | dict(start.env)
 
     def _cell(
-        self, desk: _Desk, order: Order, start: Start,
+        self, desk: folders.Desk, order: Order, start: Start,
         endpoints: tuple[Endpoint, ...], before: Mapping[str, object],
     ) -> Cell:  # fmt: skip
         for name, text in start.files.items():
             tree.place(desk.home, name, text)
         if not self._key() and not self._others():
-            _log_in(self._agent, desk.home)
+            folders.log_in(self._agent, desk.home)
         writable = tuple(p for p in before if matches(p, order.patterns)) if order.patterns else ()
         cell = agent_cell(
             start.argv, tree=desk.tree, cwd=desk.tree, run_dir=desk.scratch, home=desk.home,
             writable=(*writable, desk.scratchpad), env=self._environment(desk, start),
-            endpoints=endpoints, read=_shown(start.words), stdin=order.brief if start.stdin else None,
+            endpoints=endpoints, read=folders.shown(start.words),
+            stdin=order.brief if start.stdin else None,
         )  # fmt: skip
         limits = f"ulimit -f {_FILE_BLOCKS}; exec "
         command = f"{limits}{cell.command} 2> {shlex.quote(str(desk.errors))}"
-        return replace(cell, command=command, programs=start.words or _launched(self._program))
+        programs = start.words or folders.launched(self._program)
+        return replace(cell, command=command, programs=programs)
 
-    def _run(self, seat: Desk, desk: _Desk, cell: Cell) -> tuple[Finished, dict[str, int]]:
+    def _run(self, seat: Desk, desk: folders.Desk, cell: Cell) -> tuple[Finished, dict[str, int]]:
         """Run the agent to its end and the death of all it started. Raises ResearcherError."""
         launch: Launch | None = None
         try:
@@ -253,32 +251,39 @@ class AgentResearcher:
                 log=desk.log, grace_s=_GRACE_S, memory_bytes=launch.memory_bytes,
                 log_bytes=_OUTPUT_BYTES, fsize_bytes=launch.fsize_bytes, pass_fds=launch.pass_fds,
             )  # fmt: skip
+            with self._closing:
+                self._child = child
+                closed = self._closed
+            if closed:
+                child.stop()
             while (finished := child.poll(_LOOK_S)) is None:
-                if self._closing.is_set():
-                    child.stop()
                 if self._agent.hopeless:
                     said = "\n".join((*child.tail(1), tree.tail_of(desk.errors, _ERROR_BYTES)))
                     if re.search(self._agent.hopeless, said):
                         child.stop()
             broken = seat.sandbox.broke(launch, finished)
-            if broken is not None:
-                raise SandboxError(f"the box of {self.name} failed", broken)
-            return finished, launch.refused()
+            refused = launch.refused()
         except (ExecutorError, SandboxError) as error:
             raise ResearcherError(
                 f"{self.name} could not be run: {error.what}", error.why, error.hint
             ) from error
         finally:
+            self._child = None
             if launch is not None:
                 launch.cleanup()
+        if self._closed:
+            raise ResearcherError(f"{self.name} was ended", "the lab closes")
+        if broken is not None:
+            raise ResearcherError(f"the box of {self.name} failed", broken, f"cat {desk.log}")
+        return finished, refused
 
-    def _usage(self, desk: _Desk, order: Order, said: Said, finished: Finished) -> Usage:
+    def _usage(self, desk: folders.Desk, order: Order, said: Said, finished: Finished) -> Usage:
         """This call's own part of what the agent reported, priced."""
         usage = said.usage
         if self._settings.resume and said.session:
             if order.session == said.session:
-                was = _session(desk, self.name).get("usage")
-                usage = _since(was, usage, self._agent.cumulative)
+                was = folders.session(desk, self.name).get("usage")
+                usage = folders.since(was, usage, self._agent.cumulative)
             record = {"agent": self.name, "id": said.session, "usage": said.usage}
             tree.place(desk.top, "session.json", msgspec.json.encode(record).decode())
         elif self._settings.resume and order.session:  # it could not go on: begin anew next time
@@ -323,35 +328,6 @@ def program_of(settings: Settings, agent: Agent) -> str:
     return os.path.abspath(found)  # noqa: PTH100 - a link into node_modules must stay one
 
 
-def _lay_out(seat: Desk, context: Context) -> _Desk:
-    """A fresh copy of the project and scratch folder beside the home that stays."""
-    seat.folder.mkdir(parents=True, exist_ok=True)
-    top = Path(os.path.realpath(seat.folder))
-    project = tree.fresh(top / "project")
-    seat.checkout(project)
-    scratch = tree.fresh(top / "scratch")
-    (scratch / "tmp").mkdir()
-    home = top / "home"
-    if home.is_symlink() or not home.is_dir():
-        tree.fresh(home)
-    for name in (".config", ".local/share", ".local/state", ".cache"):
-        tree.place(home, f"{name}/.keep", "")
-    pad = "scratchpad.md"
-    while (project / pad).exists() or (project / pad).is_symlink():
-        pad = f"nightlab-{pad}"
-    tree.place(project, pad, context.scratchpad, mode=0o644)
-    tree.place(scratch, CONTEXT_NAME, _as_json(context), mode=0o644)
-    return _Desk(top, project, home, scratch, top / "log.txt", pad)
-
-
-def _as_json(context: Context) -> str:
-    """The context for a program: everything but the desk."""
-    fields = {k: v for k, v in vars(context).items() if k != "desk"}
-    if context.failure is not None:
-        fields["failure"] = vars(context.failure)
-    return msgspec.json.encode(fields).decode()
-
-
 def _check_reachable(endpoints: tuple[Endpoint, ...], *, configured: bool) -> None:
     """Agents wait for a server that is not there, some for ever: ask first."""
     if not configured:
@@ -379,7 +355,7 @@ def _given(said: Said, context: Context) -> dict[str, str | None]:
 
 
 def _told(
-    said: Said, changes: tree.Changes, refused: Mapping[str, int], desk: _Desk
+    said: Said, changes: tree.Changes, refused: Mapping[str, int], desk: folders.Desk
 ) -> tuple[str, ...]:
     """What it did or tried that it may not, one line each, bounded."""
     lines = [f"{path} is not in scope: the change was undone" for path in changes.outside]
@@ -389,50 +365,3 @@ def _told(
         lines.append(f"{tool} {name}: refused".replace("  ", " ") if name else f"{tool}: refused")
     lines += [f"{host} is out of reach" for host in refused]
     return tuple(clean(line)[:300] for line in lines[:12])
-
-
-def _log_in(agent: Agent, home: Path) -> None:
-    """Copy the person's login into the agent's home, unless a later one is there already."""
-    for name in agent.login:
-        source, there = Path.home() / name, home / name
-        try:
-            if there.exists() and there.stat().st_mtime >= source.stat().st_mtime:
-                continue
-            tree.place(home, name, source.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            continue  # not logged in; the agent will say so
-
-
-def _launched(program: str) -> tuple[str, ...]:
-    """A program, and what it starts where it is a script for the shell: all must be in the box."""
-    text = tree.text_of(Path(os.path.realpath(program)), _SCRIPT_BYTES) or ""
-    if not re.match(r"#!\S*/(?:ba|da|z|)sh\b|#!/usr/bin/env (?:ba|)sh\b", text):
-        return (program,)
-    return (program, *(p for p in re.findall(r"(?<![\w$}])/[\w./@+-]+", text) if Path(p).is_file()))
-
-
-def _shown(named: tuple[str, ...]) -> tuple[Path, ...]:
-    """Files that a command line names by full path, like a script of the person's."""
-    return tuple(Path(w) for w in named if w.startswith("/") and Path(w).is_file())
-
-
-def _session(desk: _Desk, name: str) -> dict[str, str]:
-    try:
-        record = json.loads(tree.text_of(desk.top / "session.json") or "{}")
-    except ValueError:
-        return {}
-    return record if isinstance(record, dict) and record.get("agent") == name else {}
-
-
-def _since(earlier: object, usage: Usage, names: tuple[str, ...]) -> Usage:
-    """A session's accounts less what they were before this call, where they count on."""
-    try:
-        was = msgspec.convert(earlier, Usage)
-    except msgspec.ValidationError:
-        return usage
-    news: dict[str, Any] = {}
-    for name in names:
-        now, then = getattr(usage, name), getattr(was, name)
-        if now is not None and then is not None and now >= then:  # else it was counted anew
-            news[name] = now - then
-    return msgspec.structs.replace(usage, **news)

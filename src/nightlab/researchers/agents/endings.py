@@ -39,31 +39,41 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _WORDS = (
     (
         Answer.NO_CREDIT,
-        r"insufficient_quota|credit balance|out of credits?|payment required|billing_hard_limit"
-        r"|insufficient (?:credits?|funds|balance)",
+        (
+            r"insufficient_quota|credit balance|out of credits?|payment required|billing_hard_limit"
+            r"|insufficient (?:credits?|funds|balance)"
+        ),
     ),
     (
         Answer.RATE_LIMITED,
-        r"rate.?limit|too many requests|RESOURCE_EXHAUSTED|exceeded your current quota"
-        r"|usage limit|hit your (?:\w+ )?limit",
+        (
+            r"rate.?limit|too many requests|RESOURCE_EXHAUSTED|exceeded your current quota"
+            r"|usage limit|hit your (?:\w+ )?limit"
+        ),
     ),
     (
         Answer.NO_AUTH,
-        r"invalid (?:x-)?api.?key|api.?key not valid|incorrect api key|authentication|not logged in"
-        r"|unauthorized|unauthenticated|/login|auth method|permission_error|token (?:has )?expired"
-        r"|no api.?key|credentials",
+        (
+            r"invalid (?:x-)?api.?key|key (?:is )?not valid|incorrect api key|no api.?key"
+            r"|unauthorized|unauthenticated|authentication|not logged in|/login|auth method"
+            r"|permission_error|token (?:has )?expired|credentials"
+        ),
     ),
     (
         Answer.OVERLOADED,
-        r"overloaded|service unavailable|internal server error|bad gateway|at capacity"
-        r"|InternalServerError",
+        (
+            r"overloaded|service unavailable|internal server error|bad gateway|at capacity"
+            r"|InternalServerError"
+        ),
     ),
     (
         Answer.UNREACHABLE,
-        r"ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE|connection (?:error|refused"
-        r"|reset|closed|timed out)|unable to connect|fetch failed|network|socket|stream"
-        r" (?:disconnected|closed|ended|error)|terminated|premature|incomplete|timed? ?out|aborted"
-        r"|APIConnectionError|error sending request",
+        (
+            r"ECONN(?:REFUSED|RESET|ABORTED)|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE|unable to connect"
+            r"|connection (?:error|refused|reset|closed|timed out)|fetch failed|network|socket"
+            r"|stream (?:disconnected|closed|ended|error)|terminated|premature|incomplete|aborted"
+            r"|timed? ?out|APIConnectionError|error sending request"
+        ),
     ),
 )
 _STATUSES = {
@@ -71,7 +81,8 @@ _STATUSES = {
     429: Answer.RATE_LIMITED,
 }  # fmt: skip
 _REFUSAL = re.compile(
-    r"\bI(?:'m| am) (?:sorry|unable|not able)\b|\bI (?:can(?:no|')t|won't|will not|must decline|decline)\b"
+    r"\bI(?:'m| am) (?:sorry|unable|not able)\b"
+    r"|\bI (?:can(?:no|')t|won't|will not|must decline|decline)\b"
     r"|\b(?:against|violates?) (?:my|the|our) (?:guidelines|policy|policies)\b",
     re.IGNORECASE,
 )

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from nightlab.model import Answer, Usage
-from nightlab.researchers.agents.seam import Order, Said, Start, dig, money, number, words
+from nightlab.researchers.agents.seam import Order, Said, Start, dig, items, money, number, words
 
 _TRAJECTORY = ".nightlab/trajectory.json"
 
@@ -46,8 +46,7 @@ class Mini:
     def read(self, out: str, err: str, order: Order) -> Said:
         found = _load(order.home / _TRAJECTORY)
         status = words(found, "info", "exit_status")
-        messages = dig(found, "messages")
-        messages = messages if isinstance(messages, list) else []
+        messages = items(found, "messages")
         usages = [dig(m, "extra", "response", "usage") for m in messages]
         cached = sum(number(u, "prompt_tokens_details", "cached_tokens") for u in usages)
         ended = status in ("Submitted", "LimitsExceeded")

@@ -47,7 +47,7 @@ def apply(patch: str, texts: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _name(line: str) -> str:
-    name = line[4:].split("\t")[0].strip()
+    name = line[4:].split("\t", 1)[0].strip()
     return name if name == "/dev/null" else re.sub(r"^[ab]/", "", name)
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import json
 
 from nightlab.model import Usage
-from nightlab.researchers.agents.seam import Order, Said, Start, dig, money, number, objects, words
+from nightlab.researchers.agents.seam import (
+    Order,
+    Said,
+    Start,
+    items,
+    money,
+    number,
+    objects,
+    words,
+)
 
 _PROVIDER = "nightlab"
 _GUARD = """\
@@ -75,8 +84,7 @@ class Pi:
                 ended = True
             elif kind == "message_end" and words(message, "role") == "assistant":
                 calls += 1
-                parts = dig(message, "content")
-                texts = [words(p, "text") for p in parts] if isinstance(parts, list) else []
+                texts = [words(part, "text") for part in items(message, "content")]
                 text = "\n".join(filter(None, texts))
                 failed = words(message, "stopReason") == "error"
                 error = (words(message, "errorMessage") or "it failed") if failed else ""

@@ -20,6 +20,7 @@ class Order:
     questions), ``scratch`` a fresh folder that it may write to. ``brief`` is the file with the
     whole prompt, ``prompt`` the same text. ``writable`` are the files that it may change, there
     already or not, and ``patterns`` the scope they come from (both relative to ``tree``).
+    ``usd`` is what the answer may cost, None without a bound.
     ``endpoint`` is the base URL of its model ("" for the provider's own), ``key`` its key.
     ``session`` is one to go on with. ``boxed``: walls stand around it, so that it needs none of
     its own.
@@ -35,6 +36,7 @@ class Order:
     writable: tuple[str, ...]
     patterns: tuple[str, ...]
     web: bool = False
+    usd: float | None = None
     boxed: bool = False
     endpoint: str = ""
     key: str = ""
@@ -60,11 +62,12 @@ class Start:
 class Said:
     """What an agent said of itself. Nothing in it is believed but its own troubles and costs.
 
-    ``ended``: it reported the end of its turn; None: its exit code alone says so. ``text`` is its last message, ``error`` its
-    words for what failed, ``status`` the HTTP status of that. ``stop`` is how the turn ended
-    where the protocol itself says so (LOOPED, REFUSAL). ``denied`` are calls that were refused:
-    (tool, path or ""). An answer that edits nothing itself has whole texts in ``files`` or a
-    unified diff in ``patch``; ``claim`` holds what it says of the change, in fields.
+    ``ended``: it reported the end of its turn; None: its exit code alone says so. ``text`` is
+    its last message, ``error`` its words for what failed, ``status`` the HTTP status of that.
+    ``stop`` is how the turn ended where the protocol itself says so (LOOPED, REFUSAL).
+    ``denied`` are calls that were refused: (tool, path or ""). An answer that edits nothing
+    itself has whole texts in ``files`` or a unified diff in ``patch``; ``claim`` holds what it
+    says of the change, in fields.
     """
 
     ended: bool | None = False
@@ -87,8 +90,8 @@ class Agent(Protocol):
     The first takes the value of the variable that ``[researcher] key_env`` names. ``base`` is
     the variable with a base URL, ``hosts`` what it must reach without one, ``login`` files
     below the person's home by which it is logged in. ``cumulative``: what of its Usage
-    counts from the session's beginning. ``hopeless`` is a pattern of output that says that it waits for its
-    provider longer than is of use: then it is ended.
+    counts from the session's beginning. ``hopeless`` is a pattern of output that says
+    that it waits for its provider longer than is of use: then it is ended.
     """
 
     name: str
@@ -149,6 +152,12 @@ def dig(value: object, *path: str | int) -> Any:
         else:
             return None
     return value
+
+
+def items(value: object, *path: str | int) -> list[Any]:
+    """A list at a path, else an empty one."""
+    found = dig(value, *path)
+    return found if isinstance(found, list) else []
 
 
 def number(value: object, *path: str | int) -> int:
