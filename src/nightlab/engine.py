@@ -20,6 +20,7 @@ from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, GitError, SandboxError, ScopeError, SealError
 from nightlab.events import (
+    Amended,
     Committed,
     Event,
     Judged,
@@ -143,6 +144,18 @@ class Engine:
         )
         self._commit(number)
         return number
+
+    def amend(self, number: int, proposal: Proposal, files: Mapping[str, str]) -> None:
+        """Put a fix in the place of an open experiment's change; its runs start anew.
+
+        ``files`` are the texts that the researcher was shown: the experiment's own. Raises
+        ScopeError when the fix is refused; then nothing happened.
+        """
+        tree, claim, mark = intake.check_fix(self.repo, self.history, number, proposal, files)
+        fixed = msgspec.structs.replace(self.history.experiments[number], claim=claim)
+        # The commit is made first: until it is recorded, the experiment is what it was.
+        commit = commits.of_proposal(self.repo, self.study, fixed, tree)
+        self.record(Amended(number=number, tree=tree, commit=commit, claim=claim, fingerprint=mark))
 
     def _commit(self, number: int) -> None:
         experiment = self.history.experiments[number]

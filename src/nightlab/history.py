@@ -100,6 +100,7 @@ class History:
         self.fixes: dict[int, int] = {}  # of open experiments: how often each was amended
         self.accounts = Accounts()
         self.backlog = Backlog()
+        self.planned_at = 0  # experiments there were when a plan was last asked for
         self.digest = Digest()
         self.fingerprints: dict[str, int] = {}  # of a change -> the experiment that tried it
         self.messages: set[str] = set()  # from the inbox, by name: each is taken once
@@ -269,6 +270,8 @@ class History:
 
     def _asked(self, event: Asked) -> None:
         self.accounts.take(event)
+        if event.task == "plan" and not event.answer.passes:
+            self.planned_at = len(self.experiments)
 
     def _idea_added(self, event: IdeaAdded) -> None:
         self.backlog.take(event.idea)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from nightlab import commits, novelty, scope
 from nightlab.errors import DuplicateError, ScopeError
 from nightlab.git import Repo
@@ -26,6 +28,36 @@ def check(
     return tree, claim, novelty.check(history, proposal, files, changed)
 
 
+def check_fix(
+    repo: Repo, history: History, number: int, proposal: Proposal, files: Mapping[str, str]
+) -> tuple[str, Claim, str]:
+    """The tree of a fix on the experiment's own parent, its claim with the fix, its fingerprint.
+
+    ``files`` are the experiment's texts. Raises ScopeError when the fix is refused: also when
+    with it nothing is left of the change.
+    """
+    study, experiment = history.study, history.experiments[number]
+    before = commits.files_in_scope(repo, study, experiment.parent)
+    whole: dict[str, str | None] = {path: None for path in before if path not in files}
+    whole |= {**files, **proposal.files}
+    # A file that the change had added and the fix removes is not there before or after.
+    whole = {p: t for p, t in whole.items() if t is not None or p in before}
+    for path in proposal.files:
+        whole.setdefault(path, proposal.files[path])  # refused by name where it is out of scope
+    changed = scope.check(whole, before, study.edit)
+    added, removed = scope.count_lines(before, changed)
+    said = commits.one_line(proposal.description)
+    hypothesis = f"{experiment.claim.hypothesis}\n\nMended after a crash: {said}".strip()
+    claim = msgspec.structs.replace(
+        experiment.claim, hypothesis=hypothesis[:2000], lines_added=added, lines_removed=removed
+    )
+    inside = {study.in_repo(path): text for path, text in changed.items()}
+    tree = repo.write_tree(experiment.parent, inside)
+    _check_new(history, tree)
+    nameless = msgspec.structs.replace(proposal, description="")  # its experiment has the name
+    return tree, claim, novelty.check(history, nameless, before, changed, own=number)
+
+
 def _tree(
     repo: Repo, history: History, base: str, changed: Mapping[str, str | None], claim: Claim
 ) -> str:
@@ -39,6 +71,7 @@ def _tree(
             "the proposal changes lines that the incumbent has changed meanwhile",
             f"it was made for {base[:7]}, the incumbent is {parent[:7]} now",
             "propose it again on the incumbent",
+            answer="failed",
         )
     _check_new(history, tree)
     return tree

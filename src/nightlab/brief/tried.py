@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from nightlab import digest
-from nightlab.brief.pieces import listed, number, signed, span
+from nightlab.brief.pieces import listed, number, one_line, signed, span
 from nightlab.digest import Tally
 from nightlab.history import History
 from nightlab.model import Experiment, Run, Verdict

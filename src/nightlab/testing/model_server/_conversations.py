@@ -1,0 +1,207 @@
+"""Which turn a request belongs to, and what is due in it.
+
+A **conversation** is one agent at work on one proposal: it takes one turn of the scenario and
+keeps it. Rules, in this order:
+
+1. A request **opens** a conversation when it continues none that is known. It takes the first
+   turn, in the file's order, that is not used up and whose ``when`` stands in its prompt (the
+   person's text since the model last spoke). Is there none, ``final`` is all it ever gets.
+2. A request **continues** the conversation whose opening messages it begins with. Several
+   that opened alike are told apart by the ids of tool calls, which the server makes.
+3. **Where** it is in its turn is the number of assistant turns since the opening, so a request
+   that a client sends again gets the same answer again. Failures before that answer are
+   used up one by one, over all the requests for it: a client's own retries and, where the
+   prompt is the very same, a new process after a client that gave up.
+4. The very opening request again, when it was answered or its turn had failures only, opens
+   a new conversation. So does a new prompt in a resumed session, once its turn is played out.
+
+So N agents on one server need different prompts only if their turns begin with a failure.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+from nightlab.testing.model_server._wire import Asked, Message
+from nightlab.testing.model_server.scenario import Scenario, Step, Turn
+
+SPOKEN = ("say", "ask", "refuse", "nothing")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What is due at one point of a turn: failures first, then the answer's steps."""
+
+    failures: tuple[Step, ...]
+    answer: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a request gets: ``failure`` instead of or around ``answer`` (empty: ``final``).
+
+    ``turn`` counts from 1 and is None when the scenario is spent; ``slot`` counts answers
+    from 0; ``attempt`` counts the requests for that answer from 1.
+    """
+
+    mark: str
+    conversation: int
+    turn: int | None
+    slot: int
+    attempt: int
+    failure: Step | None
+    answer: tuple[Step, ...]
+    usage: Turn | None
+
+
+@dataclass
+class _Conversation:
+    number: int
+    turn_number: int | None
+    turn: Turn | None
+    slots: list[Slot]
+    opening: tuple[int, ...]
+    base: int
+    attempts: Counter[int] = field(default_factory=Counter)
+    answered: set[int] = field(default_factory=set)
+
+    def used(self, at: int) -> bool:
+        slot = self.slots[at]
+        failed = self.attempts[at] >= len(slot.failures)
+        return failed and (not slot.answer or at in self.answered)
+
+    @property
+    def over(self) -> bool:
+        return all(self.used(at) for at in range(len(self.slots)))
+
+    @property
+    def waiting(self) -> bool:
+        """Nothing was answered yet, and something is left to play."""
+        return not self.answered and bool(self.slots) and not self.used(0)
+
+
+class Conversations:
+    """All conversations of a server with its scenario. Safe for threads."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._lock = threading.Lock()
+        self._used: Counter[int] = Counter()
+        self._known: list[_Conversation] = []
+        self._nonce = secrets.token_hex(3)
+        self._marks = re.compile(rf"{self._nonce}c(\d+)s\d+")
+
+    def due(self, asked: Asked) -> Due:
+        """What this request gets; uses up one attempt."""
+        with self._lock:
+            conversation = self._of(asked)
+            slot = max(0, asked.turns - conversation.base)
+            attempt = conversation.attempts[slot] + 1
+            conversation.attempts[slot] = attempt
+            here = conversation.slots[slot] if slot < len(conversation.slots) else Slot((), ())
+            failure = here.failures[attempt - 1] if attempt <= len(here.failures) else None
+            if failure is None:
+                conversation.answered.add(slot)
+            return Due(
+                mark=f"{self._nonce}c{conversation.number}s{slot}",
+                conversation=conversation.number,
+                turn=conversation.turn_number,
+                slot=slot,
+                attempt=attempt,
+                failure=failure,
+                answer=here.answer,
+                usage=conversation.turn,
+            )
+
+    @property
+    def spent(self) -> bool:
+        """Is every turn with a bound taken as often as it says?"""
+        with self._lock:
+            turns = enumerate(self._scenario.turns)
+            return all(turn.repeat is None or self._used[i] >= turn.repeat for i, turn in turns)
+
+    def _of(self, asked: Asked) -> _Conversation:
+        digests = tuple(hash((message.role, message.text)) for message in asked.messages)
+        found = self._find(asked, digests)
+        if found is None:
+            return self._open(asked, digests)
+        if digests == found.opening:
+            return found if found.waiting else self._open(asked, digests)
+        if found.over and asked.turns > found.base and _prompts_anew(asked.messages):
+            return self._open(asked, digests)
+        return found
+
+    def _find(self, asked: Asked, digests: tuple[int, ...]) -> _Conversation | None:
+        marks = [n for m in asked.messages for i in m.ids for n in self._marks.findall(i)]
+        marked = self._known[int(marks[-1]) - 1] if marks else None
+        alike = [c for c in self._known if digests[: len(c.opening)] == c.opening]
+        if not alike:
+            return marked
+        longest = max(len(c.opening) for c in alike)
+        alike = [c for c in alike if len(c.opening) == longest]
+        if marked in alike:
+            return marked
+        due = [c for c in alike if asked.turns - c.base - 1 in c.answered or c.waiting]
+        return (due or alike)[-1]
+
+    def _open(self, asked: Asked, digests: tuple[int, ...]) -> _Conversation:
+        prompt = prompt_of(asked)
+        taken: int | None = None
+        for i, each in enumerate(self._scenario.turns):
+            free = each.repeat is None or self._used[i] < each.repeat
+            if free and each.when in prompt:
+                taken = i
+                self._used[i] += 1
+                break
+        turn = None if taken is None else self._scenario.turns[taken]
+        conversation = _Conversation(
+            number=len(self._known) + 1,
+            turn_number=None if taken is None else taken + 1,
+            turn=turn,
+            slots=[] if turn is None else _slots(turn, texts_only=not asked.tools),
+            opening=digests,
+            base=asked.turns,
+        )
+        self._known.append(conversation)
+        return conversation
+
+
+def prompt_of(asked: Asked) -> str:
+    """What the person (or the harness) said since the model last spoke."""
+    said: list[str] = []
+    for message in reversed(asked.messages):
+        if message.role == "assistant":
+            break
+        if message.role == "user":
+            said.append(message.text)
+    return "\n".join(reversed(said))
+
+
+def _prompts_anew(messages: tuple[Message, ...]) -> bool:
+    """Is the last thing said a person's, and not the result of a tool?"""
+    for message in reversed(messages):
+        if message.role != "user":
+            return message.role == "assistant" and messages[-1].role == "user"
+    return True
+
+
+def _slots(turn: Turn, *, texts_only: bool) -> list[Slot]:
+    """A slot for each answer. A client without tools gets all up to a spoken step in one."""
+    slots: list[Slot] = []
+    failures: list[Step] = []
+    answer: list[Step] = []
+    for step in turn.steps:
+        if step.fails:
+            failures.append(step)
+            continue
+        answer.append(step)
+        if not texts_only or step.does in SPOKEN:
+            slots.append(Slot(tuple(failures), tuple(answer)))
+            failures, answer = [], []
+    if failures or answer:
+        slots.append(Slot(tuple(failures), tuple(answer)))
+    return slots

@@ -1,0 +1,1 @@
+"""Real coding agents, driven against the scripted model server. No model is ever called."""

@@ -1,0 +1,5 @@
+"""No test ever calls a real model: the switch is on for the whole suite and its children."""
+
+import os
+
+os.environ["NIGHTLAB_OFFLINE"] = "1"
