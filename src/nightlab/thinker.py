@@ -63,6 +63,7 @@ class Thinker:
         self._make_second = fallback
         self._worker = Worker()
         self._desks = Desks(engine)
+        self._desks.words(researcher)  # from now on its documents are read in the background
         self._thought: Thought | None = None
         self._fixing: dict[int, Thought] = {}
         self._failures: dict[int, Failure | None] = {}  # of open crashes; None: not to be mended
@@ -111,6 +112,7 @@ class Thinker:
         """Stop thinking, at once where a researcher can; whatever it started is dead then."""
         minds = filter(None, (self._first, self._second))
         self._worker.close(tuple(mind.researcher for mind in minds))
+        self._desks.close()
 
     # -- ask and take
 
@@ -143,9 +145,12 @@ class Thinker:
             engine.paths.root,
             task=task,
             failure=failure,
-            desk=self._desks.at(base),
+            desk=self._desks.at(base, mind.researcher),
             told=mind.patience.told if task is Task.PROPOSE else (),
+            words=self._desks.words(mind.researcher),
         )
+        for text in self._desks.news():
+            engine.record(Warned(text=text))
         left = budget.left(self._bounds, engine.history, engine.now())
         thought = Thought(
             mind.researcher, replace(context, usd_left=left.usd, tokens_left=left.tokens), base

@@ -228,6 +228,7 @@ def _record(context: Context, history: History) -> str:
     if context.desk is None or not settled:
         return ""
     return (
-        f"All {settled} experiments, with hypotheses, effects and reasons, stand in the files "
-        "named `history.md` and `experiments.jsonl`: search them before you repeat one."
+        f"All {settled} experiments, with hypotheses, effects and reasons, stand in "
+        "`.nightlab/history.md` and `.nightlab/experiments.jsonl`: search them before you repeat "
+        "one. Where a line here says too little of an experiment, look it up there."
     )

@@ -23,7 +23,13 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     },
     "objective": {"metric": str, "better": str, "evaluate": str, "hidden": list},
     "guards": {},
-    "researcher": {"use": str, "seed": int, "values": dict, "script": str},
+    "researcher": {
+        "use": str,
+        "seed": int,
+        "values": dict,
+        "script": str,
+        "context_tokens": int,
+    },
     "judge": {"use": str},
     "sandbox": {
         "use": str,
