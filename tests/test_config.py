@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nightlab import config
+from nightlab import brief, config
 from nightlab.errors import ConfigError, SandboxError
 from nightlab.lab import open_study
 from nightlab.model import Better, Outcome, Verdict
@@ -16,7 +16,7 @@ from nightlab.researchers import Settings as ResearcherSettings
 from nightlab.researchers import open_researcher
 from nightlab.sandboxes import Cell, Options
 from nightlab.sandboxes.container import ContainerSandbox
-from tests.support import CONFIG, TRAIN, Steps, drive, lr, make_project
+from tests.support import CONFIG, TRAIN, Reader, Steps, drive, lr, make_project
 
 GOOD = CONFIG.format(python="python")
 
@@ -52,6 +52,7 @@ def test_a_typical_file_is_understood() -> None:
         (GOOD.replace('metric = "val_loss"', ""), "no [objective] metric", "init"),
         (GOOD + '[guards]\nx = "about 5"\n', "about 5", "<="),
         (GOOD + "[devices]\nslots = 0\n", "slots", "mend"),
+        (GOOD + "[researcher]\ncontext_tokens = 100\n", "context_tokens", "mend"),
         (GOOD + '[sandbox]\nmemory = "lots"\n', "'lots'", "mend"),
         (GOOD + '[sandbox]\nenv = ["A-B"]\n', "'A-B'", "mend"),
         (GOOD + '[sandbox]\nread = ["data"]\n', "'data'", "mend"),
@@ -269,6 +270,21 @@ def test_key_researcher_use_seed_values_and_script(tmp_path: Path) -> None:
     assert open_researcher(ResearcherSettings(use="sweep", values=values)).name == "sweep"
     with pytest.raises(ConfigError, match="clod"):
         open_researcher(ResearcherSettings(use="clod"))
+
+
+@pytest.mark.parametrize("tokens", [2_500, 12_000])
+def test_key_researcher_context_tokens_bounds_what_a_reading_researcher_is_given(
+    tmp_path: Path, tokens: int
+) -> None:
+    root = make_project(tmp_path / "p", more=f"[researcher]\ncontext_tokens = {tokens}\n")
+    (root / "program.md").write_text("Mind the noise.\n" * 2000)
+    reader = Reader([lr(0.05), lr(0.06)], contexts=[])
+    drive(root, reader, 2)
+    first = reader.contexts[0] if reader.contexts else None
+    assert first is not None
+    assert "Mind the noise." in first.brief
+    # program.md may take a fifth of it, and does.
+    assert 0.7 * tokens * 0.2 < brief.tokens_of(first.brief) <= tokens
 
 
 def test_every_key_has_its_test_and_its_line_in_the_docs() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from bench.context import Maker
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.context import Maker
 from nightlab import phases, plateau
 from nightlab.events import SessionEnded, SessionStarted
 from nightlab.model import Verdict
