@@ -85,7 +85,7 @@ HOMES = {
     "pynvml": {"devices"},
     "signal": {"process", "_shim", "_sweep", "signals", "testing"},
     "fcntl": {"journal"},
-    "tomllib": {"config", "researchers", "project", "cli"},
+    "tomllib": {"config", "researchers", "project", "cli", "testing"},
     "optuna": {"researchers"},
     "libcst": {"researchers"},
     "scipy": {"stats"},

@@ -65,7 +65,8 @@ def rules(context: Context, current: Current | None, settled: int) -> str:
         if free
         else "One bounded change: one idea that can be tested by itself. Not two at once."
     )
-    scope = ", ".join(f"`{one_line(pattern)}`" for pattern in context.edit) or "none"
+    scope = ", ".join(f"`{one_line(pattern)}`" for pattern in context.edit[:30])
+    scope = head(scope, 1500) + (" and more" if len(context.edit) > 30 else "")
     lines = [
         f"- {bounded}",
         f"- Only these may change: {scope}. {_ELSE}",
