@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nightlab import config
+from nightlab import brief, config
 from nightlab.cli.session import researcher_settings
 from nightlab.errors import ConfigError, ResearcherError, SandboxError
 from nightlab.lab import open_study
@@ -22,7 +22,7 @@ from nightlab.researchers.agents.seam import Order
 from nightlab.sandboxes import Cell, Options
 from nightlab.sandboxes.container import ContainerSandbox
 from nightlab.sandboxes.process import ProcessSandbox
-from tests.support import CONFIG, TRAIN, Steps, drive, lr, make_project
+from tests.support import CONFIG, TRAIN, Reader, Steps, drive, lr, make_project
 
 GOOD = CONFIG.format(python="python")
 
@@ -58,6 +58,7 @@ def test_a_typical_file_is_understood() -> None:
         (GOOD.replace('metric = "val_loss"', ""), "no [objective] metric", "init"),
         (GOOD + '[guards]\nx = "about 5"\n', "about 5", "<="),
         (GOOD + "[devices]\nslots = 0\n", "slots", "mend"),
+        (GOOD + "[researcher]\ncontext_tokens = 100\n", "context_tokens", "mend"),
         (GOOD + '[sandbox]\nmemory = "lots"\n', "'lots'", "mend"),
         (GOOD + '[sandbox]\nenv = ["A-B"]\n', "'A-B'", "mend"),
         (GOOD + '[sandbox]\nread = ["data"]\n', "'data'", "mend"),
@@ -343,6 +344,21 @@ def test_key_researcher_price_prices_what_an_agent_used() -> None:
     assert priced(Usage(1_000_000, 500_000), own).usd == pytest.approx(2.0)
     with pytest.raises(ConfigError, match="price"):
         parse(GOOD + "[researcher]\nprice = { inputs = 1.0 }\n")
+
+
+@pytest.mark.parametrize("tokens", [2_500, 12_000])
+def test_key_researcher_context_tokens_bounds_what_a_reading_researcher_is_given(
+    tmp_path: Path, tokens: int
+) -> None:
+    root = make_project(tmp_path / "p", more=f"[researcher]\ncontext_tokens = {tokens}\n")
+    (root / "program.md").write_text("Mind the noise.\n" * 2000)
+    reader = Reader([lr(0.05), lr(0.06)], contexts=[])
+    drive(root, reader, 2)
+    first = reader.contexts[0] if reader.contexts else None
+    assert first is not None
+    assert "Mind the noise." in first.brief
+    # program.md may take a fifth of it, and does.
+    assert 0.7 * tokens * 0.2 < brief.tokens_of(first.brief) <= tokens
 
 
 def test_every_key_has_its_test_and_its_line_in_the_docs() -> None:

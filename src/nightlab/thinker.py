@@ -17,7 +17,7 @@ import msgspec
 from nightlab import budget, commits, contexts, fixes, planning
 from nightlab import scratchpad as memory
 from nightlab.budget import Bounds
-from nightlab.desks import Desks, words_for
+from nightlab.desks import Desks
 from nightlab.engine import Engine
 from nightlab.errors import ConfigError, Exhausted, NightlabError, ResearcherError, ScopeError
 from nightlab.events import Asked, Warned
@@ -62,7 +62,7 @@ class Thinker:
         self._make_second = fallback
         self._worker = Worker()
         self._desks = Desks(engine)
-        self._words = words_for(engine) if isinstance(researcher, Thoughtful) else None
+        self._desks.words(researcher)  # from now on its documents are read in the background
         self._thought: Thought | None = None
         self._fixing: dict[int, Thought] = {}
         self._failures: dict[int, Failure | None] = {}  # of open crashes; None: not to be mended
@@ -114,8 +114,7 @@ class Thinker:
         """Stop thinking, at once where a researcher can; whatever it started is dead then."""
         minds = filter(None, (self._first, self._second))
         self._worker.close(tuple(mind.researcher for mind in minds))
-        if self._words is not None:
-            self._words.close()
+        self._desks.close()
 
     # -- ask and take
 
@@ -130,8 +129,6 @@ class Thinker:
         thoughtful = isinstance(self._now.researcher, Thoughtful)
         due = thoughtful and planning.due(history, self._plan_every)
         task = Task.PLAN if due else Task.PROPOSE
-        for text in self._words.news() if self._words is not None else ():
-            self._engine.record(Warned(text=text))
         self._thought = self._put(self._now, task, self._engine.files_in_scope(), base=history.tip)
 
     def _put(
@@ -150,10 +147,12 @@ class Thinker:
             engine.paths.root,
             task=task,
             failure=failure,
-            desk=self._desks.at(base),
+            desk=self._desks.at(base, mind.researcher),
             told=mind.patience.told if task is Task.PROPOSE else (),
-            words=self._words if isinstance(mind.researcher, Thoughtful) else None,
+            words=self._desks.words(mind.researcher),
         )
+        for text in self._desks.news():
+            engine.record(Warned(text=text))
         left = budget.left(self._bounds, engine.history, engine.now())
         thought = Thought(
             mind.researcher, replace(context, usd_left=left.usd, tokens_left=left.tokens), base
