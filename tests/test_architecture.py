@@ -45,6 +45,9 @@ LAYERS: list[list[str]] = [
         "_capture",
         "inbox",
         "process",
+        "_removal",
+        "_gitguard",
+        "_gitindex",
         "git",
         "devices",
         "seal",
@@ -74,6 +77,7 @@ LAYERS: list[list[str]] = [
         "loop",
         "reach",
         "project",
+        "evaluators",
     ],
     ["testing", "report", "plot", "demo", "cli", "__main__"],
 ]
