@@ -56,9 +56,11 @@ def test_after_a_second_fault_the_backlog_s_next_idea_is_put_in_front() -> None:
 def test_faults_in_a_row_hand_over_where_there_is_a_fallback_and_slow_down_where_there_is_none() -> (
     None
 ):
-    row = [Answer.HUNG] * HAND_OVER_AFTER
+    row = [Answer.LOOPED] * HAND_OVER_AFTER
+    assert step(*row[1:])[0] is not Step.HAND_OVER
     assert step(*row)[0] is Step.HAND_OVER
-    waits = [step(*([Answer.HUNG] * n), fallback=False)[1] for n in range(1, 40)]
+    assert step(Answer.HUNG, Answer.HUNG)[0] is Step.HAND_OVER  # each took a whole call's time
+    waits = [step(*([Answer.LOOPED] * n), fallback=False)[1] for n in range(1, 40)]
     assert waits[:3] == [0.0, 0.0, 0.0]
     assert waits == sorted(waits)
     assert waits[-1] == 300.0
