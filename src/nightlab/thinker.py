@@ -17,7 +17,7 @@ import msgspec
 from nightlab import budget, commits, contexts, fixes, planning
 from nightlab import scratchpad as memory
 from nightlab.budget import Bounds
-from nightlab.desks import Desks, words_for
+from nightlab.desks import Desks
 from nightlab.engine import Engine
 from nightlab.errors import ConfigError, Exhausted, NightlabError, ResearcherError, ScopeError
 from nightlab.events import Asked, Warned
@@ -51,19 +51,18 @@ class Thinker:
         researcher: Researcher,
         bounds: Bounds | None = None,
         fallback: Callable[[], Researcher] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.exhausted = ""
         self.seconds = 0.0
         self._engine = engine
         self._bounds = bounds or Bounds()
-        self._clock = clock
-        self._first = _Mind(researcher, Patience(clock))
+        self.clock = time.monotonic
+        self._first = _Mind(researcher, Patience(self._time))
         self._second: _Mind | None = None
         self._make_second = fallback
         self._worker = Worker()
         self._desks = Desks(engine)
-        self._words = words_for(engine) if isinstance(researcher, Thoughtful) else None
+        self._desks.words(researcher)  # from now on its documents are read in the background
         self._thought: Thought | None = None
         self._fixing: dict[int, Thought] = {}
         self._failures: dict[int, Failure | None] = {}  # of open crashes; None: not to be mended
@@ -91,6 +90,9 @@ class Thinker:
         """Who proposes now."""
         return self._now.researcher.name
 
+    def _time(self) -> float:
+        return self.clock()
+
     @property
     def _now(self) -> _Mind:
         away = self._first.patience.away and self._first.patience.waits
@@ -112,8 +114,7 @@ class Thinker:
         """Stop thinking, at once where a researcher can; whatever it started is dead then."""
         minds = filter(None, (self._first, self._second))
         self._worker.close(tuple(mind.researcher for mind in minds))
-        if self._words is not None:
-            self._words.close()
+        self._desks.close()
 
     # -- ask and take
 
@@ -128,8 +129,6 @@ class Thinker:
         thoughtful = isinstance(self._now.researcher, Thoughtful)
         due = thoughtful and planning.due(history, self._plan_every)
         task = Task.PLAN if due else Task.PROPOSE
-        for text in self._words.news() if self._words is not None else ():
-            self._engine.record(Warned(text=text))
         self._thought = self._put(self._now, task, self._engine.files_in_scope(), base=history.tip)
 
     def _put(
@@ -148,10 +147,12 @@ class Thinker:
             engine.paths.root,
             task=task,
             failure=failure,
-            desk=self._desks.at(base),
+            desk=self._desks.at(base, mind.researcher),
             told=mind.patience.told if task is Task.PROPOSE else (),
-            words=self._words if isinstance(mind.researcher, Thoughtful) else None,
+            words=self._desks.words(mind.researcher),
         )
+        for text in self._desks.news():
+            engine.record(Warned(text=text))
         left = budget.left(self._bounds, engine.history, engine.now())
         thought = Thought(
             mind.researcher, replace(context, usd_left=left.usd, tokens_left=left.tokens), base
@@ -267,7 +268,7 @@ class Thinker:
         """Another researcher goes on, having learnt all there is."""
         if self._second is None and self._make_second is not None:
             try:
-                self._second = _Mind(self._make_second(), Patience(self._clock))
+                self._second = _Mind(self._make_second(), Patience(self._time))
             except NightlabError as error:
                 self._make_second = None
                 self._engine.record(Warned(text=f"there is no fallback: {error.what}"))
@@ -364,9 +365,10 @@ class Thinker:
         detail: str = "",
         who: str = "",
     ) -> None:
-        if not usage.seconds and isinstance(thought.researcher, Thoughtful):
+        thoughtful = isinstance(thought.researcher, Thoughtful)
+        if thoughtful and not usage.seconds:
             usage = msgspec.structs.replace(usage, seconds=round(thought.seconds, 3))
-        if usage == Usage() and answer is Answer.PROPOSED:
+        if usage == Usage() and answer is Answer.PROPOSED and not thoughtful:
             return
         self._engine.record(
             Asked(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nightlab import costs
+from nightlab import costs, phases, plateau
 from nightlab.history import History
 from nightlab.judge import estimate, fair
 from nightlab.model import (
@@ -37,8 +37,11 @@ def state(history: History, *, locked: bool) -> str:
     return "finished" if history.ended and history.ended.reason == "bound" else "stopped"
 
 
-def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
-    """The study in one JSON object; its keys are documented in docs/json.md and only ever grow."""
+def status(history: History, *, locked: bool, now: float, program: str = "") -> dict[str, Any]:
+    """The study in one JSON object; its keys are documented in docs/json.md and only ever grow.
+
+    ``program`` is the text of program.md, for its phases.
+    """
     study, metric = history.study, history.study.objective.metric
     baseline, incumbent = history.baseline, history.incumbent
     counts = history.counts
@@ -84,7 +87,50 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         if history.ended is None
         else {"reason": history.ended.reason, "detail": history.ended.detail},
         "warnings": [w.text for w in history.warnings[-5:]],
+        "phase": _phase(history, program, now if locked else history.last_at),
+        "plateau": _plateau(history),
+        "backlog": _backlog(history),
     }
+
+
+def _phase(history: History, program: str, now: float) -> dict[str, Any] | None:
+    """The phase of program.md that the study is in; None where it has none."""
+    read = phases.parse(program)
+    current = phases.current(read.phases, history, now)
+    if current is None:
+        return None if not read.warnings else {"name": None, "warnings": list(read.warnings)}
+    return {
+        "name": current.phase.name,
+        "number": current.phase.number,
+        "of": current.of,
+        "experiments": current.experiments,
+        "seconds": round(current.seconds, 3),
+        "since_keep": current.since_keep,
+        "until": current.phase.until() or None,
+        "rules": list(current.phase.rules()),
+        "warnings": list(read.warnings),
+    }
+
+
+def _plateau(history: History) -> dict[str, Any]:
+    at = plateau.stand(history)
+    return {"stage": at.stage.name, "since_keep": at.since_keep, "next_after": at.next_after}
+
+
+def _backlog(history: History) -> dict[str, Any]:
+    """How many ideas wait, and the most urgent of them."""
+    waiting = history.backlog.open()
+    top = [
+        {
+            "idea": idea.id,
+            "priority": idea.priority,
+            "text": idea.text,
+            "category": idea.category,
+            "source": idea.source,
+        }
+        for idea in waiting[:5]
+    ]
+    return {"open": len(waiting), "top": top}
 
 
 def _measured(experiment: Experiment, metric: str) -> dict[str, Any]:

@@ -87,8 +87,8 @@ _IMPORTANCE = (
 def _sections(history: History, context: Context, sources: Sources) -> dict[str, _Section]:
     fixes, plans = context.task is Task.FIX, context.task is Task.PLAN
     shown = sources.show_files
+    # In reading order; what changes least comes first, so that a provider's cache can serve it.
     return {
-        "objective": _Section(0.08, lambda room: words.objective(history, room)),
         "program": _Section(
             0.20,
             lambda room: fenced(
@@ -99,6 +99,10 @@ def _sections(history: History, context: Context, sources: Sources) -> dict[str,
                 room,
             ),
         ),
+        "files": _Section(
+            0.45 if shown else 0.03, lambda room: show_files(context.files, room, whole=shown)
+        ),
+        "objective": _Section(0.08, lambda room: words.objective(history, room)),
         "phase": _Section(0.08, lambda room: words.phase(sources.current, sources.program, room)),
         "notes": _Section(0.08, lambda room: _notes(context.notes, room)),
         "refused": _Section(0.06, lambda room: _refused(context.refused, room)),
@@ -121,9 +125,6 @@ def _sections(history: History, context: Context, sources: Sources) -> dict[str,
             lambda room: fenced(
                 "# Your scratchpad, as you left it", context.scratchpad, "data", room
             ),
-        ),
-        "files": _Section(
-            0.45 if shown else 0.03, lambda room: show_files(context.files, room, whole=shown)
         ),
     }
 
@@ -227,6 +228,7 @@ def _record(context: Context, history: History) -> str:
     if context.desk is None or not settled:
         return ""
     return (
-        f"All {settled} experiments, with hypotheses, effects and reasons, stand in the files "
-        "named `history.md` and `experiments.jsonl`: search them before you repeat one."
+        f"All {settled} experiments, with hypotheses, effects and reasons, stand in "
+        "`.nightlab/history.md` and `.nightlab/experiments.jsonl`: search them before you repeat "
+        "one. Where a line here says too little of an experiment, look it up there."
     )

@@ -25,8 +25,8 @@ def kept(history: History, room: int) -> str:
     """Every change that is in the incumbent, the newest first."""
     numbers = history.digest.kept()
     total = len(numbers)
-    title = f"## Kept: {total} change{'' if total == 1 else 's'}, all in the code as it is now"
-    lines = (_line(history.experiments[n]) for n in reversed(numbers[-_KEPT:]))
+    title = f"# Kept: {total} change{'' if total == 1 else 's'}, all in the code as it is now"
+    lines = (line(history.experiments[n]) for n in reversed(numbers[-_KEPT:]))
     return listed(title, lines, room, more="and older ones")
 
 
@@ -34,10 +34,10 @@ def near(history: History, room: int) -> str:
     """What measured better than the incumbent of its time, but not surely."""
     numbers = history.digest.near()
     title = (
-        "## Near misses: measured better, but within the noise or vetoed. Combine them, enlarge "
+        "# Near misses: measured better, but within the noise or vetoed. Combine them, enlarge "
         "them, or test one again where another keep may interact"
     )
-    lines = (_line(history.experiments[n]) for n in numbers)
+    lines = (line(history.experiments[n]) for n in numbers)
     return listed(title, lines, room, more="and smaller ones")
 
 
@@ -45,7 +45,7 @@ def failed(history: History, room: int) -> str:
     """A line of sums for every category, and the newest failures in full."""
     tallies = sorted(history.digest.categories.items(), key=lambda item: -item[1].total)
     sums = listed(
-        "## Tried, by category of change",
+        "# Tried, by category of change",
         (_sums(name, tally) for name, tally in tallies),
         room,
         more="and rarer ones",
@@ -57,7 +57,7 @@ def failed(history: History, room: int) -> str:
     details = listed(
         "Those that did not help, the newest of each category (the effect is candidate minus "
         "incumbent, positive is better; in brackets its interval):",
-        (_line(history.experiments[n]) for n in _fair(history, by_category)),
+        (line(history.experiments[n]) for n in _fair(history, by_category)),
         room - len(sums.encode()) - 1,
         more="and older ones",
     )
@@ -75,7 +75,7 @@ def _fair(history: History, numbers: list[int]) -> list[int]:
 
 def last_runs(history: History, room: int) -> str:
     """How the last runs went: time, memory, what else was printed; the incumbent's to compare."""
-    return listed("## The last runs, the incumbent's first", _runs(history), room)
+    return listed("# The last runs, the incumbent's first", _runs(history), room)
 
 
 def _runs(history: History) -> Iterator[str]:
@@ -126,7 +126,7 @@ def _sums(name: str, tally: Tally) -> str:
     return f"{one_line(name, 40)}: {tally.total} tried: {', '.join(parts)}{effect}"
 
 
-def _line(experiment: Experiment) -> str:
+def line(experiment: Experiment) -> str:
     """One experiment in one line."""
     claim, verdict = experiment.claim, experiment.verdict
     words = f"exp {experiment.number} {verdict.value if verdict else 'open'}"

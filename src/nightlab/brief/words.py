@@ -31,7 +31,7 @@ largest gains are often mistakes. If you find one, mending it is your change."""
 
 def task(context: Context, current: Current | None, settled: int) -> str:
     """What is asked for, and what is allowed."""
-    number_, failure = context.number, context.failure
+    failure = context.failure
     if context.task is Task.PLAN:
         asked = (
             f"# Plan the next experiments of study {one_line(context.tag)}\n\n"
@@ -50,7 +50,7 @@ def task(context: Context, current: Current | None, settled: int) -> str:
         )
     else:
         asked = (
-            f"# Propose experiment {number_} of study {one_line(context.tag)}\n\n"
+            f"# Propose the next experiment of study {one_line(context.tag)}\n\n"
             "Make one change to the files in scope that you expect to improve the objective. "
             "nightlab commits it, runs it, measures it and decides; you do none of that."
         )
@@ -65,7 +65,8 @@ def rules(context: Context, current: Current | None, settled: int) -> str:
         if free
         else "One bounded change: one idea that can be tested by itself. Not two at once."
     )
-    scope = ", ".join(f"`{one_line(pattern)}`" for pattern in context.edit) or "none"
+    scope = ", ".join(f"`{one_line(pattern)}`" for pattern in context.edit[:30])
+    scope = head(scope, 1500) + (" and more" if len(context.edit) > 30 else "")
     lines = [
         f"- {bounded}",
         f"- Only these may change: {scope}. {_ELSE}",
@@ -107,7 +108,7 @@ def objective(history: History, room: int) -> str:
     lines += [f"- Guard: `{g.metric} {one_line(g.text)}`, or it is not kept." for g in study.guards]
     baseline, incumbent = history.baseline, history.incumbent
     if baseline is not None:
-        lines.append(f"- Baseline: {number(estimate(baseline.runs, metric))}.")
+        lines.append(f"- Baseline: {_value(estimate(baseline.runs, metric))}.")
     if incumbent is not None and baseline is not None:
         lines.append(_incumbent(incumbent, baseline, metric, better))
     sigma = history.noise.sigma
@@ -120,7 +121,7 @@ def objective(history: History, room: int) -> str:
     lines.append(
         f"- So far: {counts.total} experiments settled: {counts.keep} kept (the baseline "
         f"included), {counts.discard} discarded, {counts.inconclusive} inconclusive, "
-        f"{counts.crash} crashed."
+        f"{counts.crash} crashed. The next is exp {history.next_number()}."
     )
     return head("\n".join(lines), room)
 
@@ -131,8 +132,12 @@ def _incumbent(incumbent: Experiment, baseline: Experiment, metric: str, better:
     if now is not None and start is not None and incumbent.number > 1:
         gain = f", {signed(better.sign * (now - start))} against the baseline (positive is better)"
     return (
-        f"- Incumbent: exp {incumbent.number}, {number(now)} over {len(incumbent.runs)} runs{gain}."
+        f"- Incumbent: exp {incumbent.number}, {_value(now)} over {len(incumbent.runs)} runs{gain}."
     )
+
+
+def _value(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.6g}"
 
 
 def standing(history: History, room: int) -> str:

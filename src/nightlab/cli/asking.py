@@ -111,7 +111,7 @@ def _message(text: str, idea: str, priority: str, veto: int | None) -> inbox.Mes
     if not any(kinds):
         if priority:
             raise UsageError(
-                "--priority alone says too little", "", "nightlab note --priority 12=5"
+                "--priority says not of which idea", "", "nightlab note --priority 12=5"
             )
         raise UsageError("the note is empty", "", hint)
     if sum(kinds) > 1:

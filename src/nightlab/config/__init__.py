@@ -103,6 +103,9 @@ def parse(table: Mapping[str, Any]) -> Settings:
     processes = sandbox.get("processes")
     if processes is not None and processes < 1:
         raise values.bad("[sandbox] processes", processes, "a whole number from 1")
+    tokens = table.get("researcher", {}).get("context_tokens")
+    if tokens is not None and tokens < 2000:
+        raise values.bad("[researcher] context_tokens", tokens, "a whole number from 2000")
     for name, tried in table.get("researcher", {}).get("values", {}).items():
         if not isinstance(tried, list) or not tried:
             raise values.bad(

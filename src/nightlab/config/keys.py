@@ -41,6 +41,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "fallback": str,
         "fixes": int,
         "plan_every": int,
+        "context_tokens": int,
     },
     "judge": {"use": str},
     "sandbox": {

@@ -113,9 +113,10 @@ def _decoded(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        # One byte off at a cut is UTF-8 all the same; much of it is an old Windows text.
+        # A byte off here and there is UTF-8 all the same; more of them is an old Windows text.
         text = raw.decode("utf-8", "replace")
-        return text if text.count("\ufffd") <= 3 else raw.decode("cp1252", "replace")
+        few = text.count("\ufffd") * 1000 <= len(text)
+        return text if few else raw.decode("cp1252", "replace")
 
 
 def _unbroken(text: str) -> str:
