@@ -82,6 +82,9 @@ def _store(
     found: list[tuple[str, str]],
     report: Report,
 ) -> None:
+    # Another lab of the project may have read it meanwhile.
+    row = database.execute("SELECT first, last FROM files WHERE path = ?", (name,)).fetchone()
+    database.execute("DELETE FROM passages WHERE rowid BETWEEN ? AND ?", row or (0, -1))
     highest = database.execute("SELECT max(last) FROM files").fetchone()[0]
     first = max(0, highest or 0) + 1
     database.executemany(
