@@ -54,6 +54,7 @@ LAYERS: list[list[str]] = [
     ],
     ["sandboxes", "executors", "researchers"],
     [
+        "costs",
         "views",
         "brief",
         "contexts",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import tomllib
 from pathlib import Path
@@ -9,13 +10,18 @@ from pathlib import Path
 import pytest
 
 from nightlab import brief, config
-from nightlab.errors import ConfigError, SandboxError
+from nightlab.cli.session import researcher_settings
+from nightlab.errors import ConfigError, ResearcherError, SandboxError
 from nightlab.lab import open_study
-from nightlab.model import Better, Outcome, Verdict
+from nightlab.model import Better, Outcome, Usage, Verdict
+from nightlab.researchers import Context, Desk, open_researcher
 from nightlab.researchers import Settings as ResearcherSettings
-from nightlab.researchers import open_researcher
+from nightlab.researchers.agents import open_agent
+from nightlab.researchers.agents.prices import priced
+from nightlab.researchers.agents.seam import Order
 from nightlab.sandboxes import Cell, Options
 from nightlab.sandboxes.container import ContainerSandbox
+from nightlab.sandboxes.process import ProcessSandbox
 from tests.support import CONFIG, TRAIN, Reader, Steps, drive, lr, make_project
 
 GOOD = CONFIG.format(python="python")
@@ -270,6 +276,74 @@ def test_key_researcher_use_seed_values_and_script(tmp_path: Path) -> None:
     assert open_researcher(ResearcherSettings(use="sweep", values=values)).name == "sweep"
     with pytest.raises(ConfigError, match="clod"):
         open_researcher(ResearcherSettings(use="clod"))
+
+
+def asked(tmp_path: Path, keys: str, command: str = "env > seen") -> dict[str, str]:
+    """What a program that is asked for a proposal, with these keys, found in its environment."""
+    settings = parse(GOOD + f'[researcher]\nuse = "command"\n{keys}\ncommand = """{command}"""\n')
+    desk = Desk(tmp_path / "desk", lambda tree: None, ProcessSandbox())
+    context = Context("t", 2, settings.objective, {}, edit=("x",), desk=desk)
+    with pytest.raises(ResearcherError) as caught:
+        open_researcher(researcher_settings(settings)).propose(context)
+    seen = tmp_path / "desk/project/seen"
+    lines = seen.read_text().splitlines() if seen.exists() else []
+    return {"answer": caught.value.answer} | dict(line.split("=", 1) for line in lines)
+
+
+def test_key_researcher_command_is_the_program_that_is_asked(tmp_path: Path) -> None:
+    assert asked(tmp_path, "", "echo MARK=1 > seen")["MARK"] == "1"
+
+
+def test_key_researcher_model_is_handed_over(tmp_path: Path) -> None:
+    assert asked(tmp_path, 'model = "qwen3"')["NIGHTLAB_MODEL"] == "qwen3"
+
+
+def test_key_researcher_endpoint_is_handed_over_and_must_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        assert asked(tmp_path, f'endpoint = "{url}/"')["NIGHTLAB_ENDPOINT"] == url
+    assert asked(tmp_path, f'endpoint = "{url}"')["answer"] == "unreachable"
+    with pytest.raises(ConfigError, match="endpoint"):
+        parse(GOOD + '[researcher]\nendpoint = "localhost:11434"\n')
+
+
+def test_key_researcher_key_env_and_env_pass_variables_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MY_KEY", "MY_SETTING", "MY_OTHER_KEY"):
+        monkeypatch.setenv(name, "here")
+    seen = asked(tmp_path, 'key_env = "MY_KEY"\nenv = ["MY_SETTING"]')
+    assert (seen["MY_KEY"], seen["MY_SETTING"]) == ("here", "here")
+    assert "MY_OTHER_KEY" not in seen
+    with pytest.raises(ConfigError, match="env"):
+        parse(GOOD + '[researcher]\nenv = ["A=B"]\n')
+
+
+def test_key_researcher_timeout_ends_a_call(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert asked(tmp_path, 'timeout = "1s"', "sleep 60")["answer"] == "hung"
+    assert time.monotonic() - began < 20
+
+
+def test_key_researcher_max_turns_and_resume_reach_the_agent(tmp_path: Path) -> None:
+    text = GOOD + '[researcher]\nuse = "claude"\nmax_turns = 7\nresume = true\n'
+    settings = researcher_settings(parse(text))
+    assert settings.resume
+    here = tmp_path
+    order = Order(settings, "claude", here, here, here, here, "", (), (), session="s1")
+    argv = open_agent("claude").start(order).argv
+    assert argv[argv.index("--max-turns") + 1] == "7"
+    assert argv[argv.index("--resume") + 1] == "s1"
+    with pytest.raises(ConfigError, match="max_turns"):
+        parse(GOOD + "[researcher]\nmax_turns = 0\n")
+
+
+def test_key_researcher_price_prices_what_an_agent_used() -> None:
+    text = GOOD + "[researcher]\nprice = { input = 1.0, output = 2 }\n"
+    own = researcher_settings(parse(text)).price
+    assert priced(Usage(1_000_000, 500_000), own).usd == pytest.approx(2.0)
+    with pytest.raises(ConfigError, match="price"):
+        parse(GOOD + "[researcher]\nprice = { inputs = 1.0 }\n")
 
 
 @pytest.mark.parametrize("tokens", [2_500, 12_000])

@@ -51,14 +51,13 @@ class Thinker:
         researcher: Researcher,
         bounds: Bounds | None = None,
         fallback: Callable[[], Researcher] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.exhausted = ""
         self.seconds = 0.0
         self._engine = engine
         self._bounds = bounds or Bounds()
-        self._clock = clock
-        self._first = _Mind(researcher, Patience(clock))
+        self.clock = time.monotonic
+        self._first = _Mind(researcher, Patience(self._time))
         self._second: _Mind | None = None
         self._make_second = fallback
         self._worker = Worker()
@@ -90,6 +89,9 @@ class Thinker:
     def name(self) -> str:
         """Who proposes now."""
         return self._now.researcher.name
+
+    def _time(self) -> float:
+        return self.clock()
 
     @property
     def _now(self) -> _Mind:
@@ -266,7 +268,7 @@ class Thinker:
         """Another researcher goes on, having learnt all there is."""
         if self._second is None and self._make_second is not None:
             try:
-                self._second = _Mind(self._make_second(), Patience(self._clock))
+                self._second = _Mind(self._make_second(), Patience(self._time))
             except NightlabError as error:
                 self._make_second = None
                 self._engine.record(Warned(text=f"there is no fallback: {error.what}"))
@@ -363,9 +365,10 @@ class Thinker:
         detail: str = "",
         who: str = "",
     ) -> None:
-        if not usage.seconds and isinstance(thought.researcher, Thoughtful):
+        thoughtful = isinstance(thought.researcher, Thoughtful)
+        if thoughtful and not usage.seconds:
             usage = msgspec.structs.replace(usage, seconds=round(thought.seconds, 3))
-        if usage == Usage() and answer is Answer.PROPOSED:
+        if usage == Usage() and answer is Answer.PROPOSED and not thoughtful:
             return
         self._engine.record(
             Asked(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nightlab import phases, plateau
+from nightlab import costs, phases, plateau
 from nightlab.history import History
 from nightlab.judge import estimate, fair
 from nightlab.model import (
@@ -80,7 +80,7 @@ def status(history: History, *, locked: bool, now: float, program: str = "") -> 
         "researcher": history.session.researcher if history.session else None,
         "judge": history.session.judge if history.session else None,
         "sandbox": history.session.sandbox if history.session else None,
-        "cost": {"tokens": 0, "usd": 0.0, "device_seconds": round(history.device_seconds, 3)},
+        "cost": costs.of_study(history),
         "started_at": history.started.at,
         "last_event_at": history.last_at,
         "ended": None

@@ -36,7 +36,8 @@ CLIENTS: dict[str, Client] = {
     for client in (
         Client("claude", "npm", ("@anthropic-ai/claude-code@2.1.329",), "node_modules/.bin/claude"),
         Client("codex", "npm", ("@openai/codex@0.169.0",), "node_modules/.bin/codex"),
-        Client("pi", "npm", ("@earendil-works/pi-coding-agent@0.87.1",), "node_modules/.bin/pi"),
+        # pi wants a newer node than Debian's: it gets one of its own.
+        Client("pi", "npm", ("@earendil-works/pi-coding-agent@0.87.1", "node@22.23.3"), "pi"),
         Client("gemini", "npm", ("@google/gemini-cli@0.61.0",), "node_modules/.bin/gemini"),
         Client("opencode", "npm", ("opencode-ai@1.18.33",), "node_modules/.bin/opencode"),
         Client("aider", "pip", ("aider-chat==0.86.2",), "venv/bin/aider"),
@@ -103,10 +104,20 @@ def install(client: Client) -> str | None:
             return str(error)
         if done.returncode:
             return (done.stderr or done.stdout)[-2000:]
+    if client.program == client.name:
+        write_launcher(folder, client.name)
     if not (folder / client.program).exists():
         return f"the installation left no {client.program}"
     (folder / "installed.txt").write_text(stamp(client) + "\n")
     return None
+
+
+def write_launcher(folder: Path, name: str) -> None:
+    """A program that runs the client with the node that was installed beside it."""
+    binaries = folder / "node_modules" / ".bin"
+    launcher = folder / name
+    launcher.write_text(f'#!/bin/sh\nexec "{binaries}/node" "{binaries}/{name}" "$@"\n')
+    launcher.chmod(0o755)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,8 @@ def status(found: dict[str, Any]) -> list[str]:
         f"incumbent  {_incumbent(found['incumbent'])}",
         f"gain       {words.short(found['gain'])}; {_noise(found['noise'])}",
         f"tried      {_counts(counts)}; {found['runs']} runs",
-        f"cost       {words.seconds(found['cost']['device_seconds'])} of device time",
+        f"cost       {words.cost(found['cost'])}",
+        *_per_keep(found["cost"]),
     ]
     if counts["refused"]:
         lines.append(f"refused    {counts['refused']} proposals")
@@ -25,6 +26,12 @@ def status(found: dict[str, Any]) -> list[str]:
     lines += [f"running    {_running(r)}" for r in found["running"]]
     lines += [f"warning    {text}" for text in found["warnings"]]
     return lines
+
+
+def _per_keep(cost: dict[str, Any]) -> list[str]:
+    """What each kept change cost, where there is one and it cost more than device time."""
+    each = cost["per_keep"]
+    return [f"           {words.cost(each)} for each keep"] if each and cost["tokens"] else []
 
 
 def _directions(found: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.config import values
+from nightlab.config.asking import asking
 from nightlab.config.keys import KEYS, check_keys
 from nightlab.config.paths import (
     CONFIG_NAME,
@@ -29,6 +30,7 @@ __all__ = [
     "STATE_NAME",
     "Paths",
     "Settings",
+    "asking",
     "check_tag",
     "default_tag",
     "duration_s",
@@ -109,6 +111,10 @@ def parse(table: Mapping[str, Any]) -> Settings:
             raise values.bad(
                 f"[researcher.values] {name}", tried, "a list of values, like [0.01, 0.1]"
             )
+    asking(table.get("researcher", {}))
+    for key in ("fixes", "plan_every"):
+        if table.get("researcher", {}).get(key, 0) < 0:
+            raise values.bad(f"[researcher] {key}", table["researcher"][key], "0 or more")
     return Settings(
         command=values.text("[study] command", study["command"]),
         edit=values.paths("[study] edit", study["edit"]),

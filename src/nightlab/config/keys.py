@@ -28,6 +28,19 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "seed": int,
         "values": dict,
         "script": str,
+        "agent": str,
+        "model": str,
+        "endpoint": str,
+        "key_env": str,
+        "command": str,
+        "timeout": (str, int, float),
+        "max_turns": int,
+        "resume": bool,
+        "env": list,
+        "price": dict,
+        "fallback": str,
+        "fixes": int,
+        "plan_every": int,
         "context_tokens": int,
     },
     "judge": {"use": str},
@@ -59,7 +72,7 @@ def check_keys(table: Mapping[str, Any]) -> None:
             if key not in KEYS[name]:
                 raise _unknown(f"[{name}] {key}", key, list(KEYS[name]))
             wanted = KEYS[name][key]
-            if not isinstance(value, wanted) or isinstance(value, bool):
+            if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
                 kinds = wanted if isinstance(wanted, tuple) else (wanted,)
                 raise bad(f"[{name}] {key}", value, " or ".join(k.__name__ for k in kinds))
     for name, key in _REQUIRED:

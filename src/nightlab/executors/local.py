@@ -63,6 +63,36 @@ class LocalJob:
     def tail(self, lines: int = 5) -> list[str]:
         return self._child.tail(lines)
 
+    def refused(self) -> dict[str, int]:
+        """What an agent asked its proxy for and may not reach: ``host:port`` -> how often."""
+        return self._launch.refused()
+
+
+def begin(order: Order) -> LocalJob:
+    """Start an order on this machine, whatever runs there already (an agent needs no slot).
+
+    Raises ExecutorError, SandboxError.
+    """
+    launch = order.sandbox.launch(order.cell)
+    try:
+        child = process.start(
+            launch.argv,
+            env=launch.env,
+            cwd=launch.cwd,
+            wall_s=order.wall_s,
+            log=order.log,
+            grace_s=order.grace_s,
+            marker=order.marker,
+            memory_bytes=launch.memory_bytes,
+            fsize_bytes=launch.fsize_bytes,
+            log_bytes=order.log_bytes,
+            pass_fds=launch.pass_fds,
+        )
+    except BaseException:
+        launch.cleanup()
+        raise
+    return LocalJob(child, order.sandbox, launch)
+
 
 class LocalExecutor:
     """This machine's devices. Without slots given, takes what ``devices.slots()`` finds."""
@@ -86,25 +116,7 @@ class LocalExecutor:
             )
         self._wait_until_free(order.slot)
         cell = replace(order.cell, env=order.cell.env | order.slot.env, gpus=order.slot.gpus)
-        launch = order.sandbox.launch(cell)
-        try:
-            child = process.start(
-                launch.argv,
-                env=launch.env,
-                cwd=launch.cwd,
-                wall_s=order.wall_s,
-                log=order.log,
-                grace_s=order.grace_s,
-                marker=order.marker,
-                memory_bytes=launch.memory_bytes,
-                fsize_bytes=launch.fsize_bytes,
-                log_bytes=order.log_bytes,
-                pass_fds=launch.pass_fds,
-            )
-        except BaseException:
-            launch.cleanup()
-            raise
-        job = LocalJob(child, order.sandbox, launch)
+        job = begin(replace(order, cell=cell))
         self._jobs[order.slot.name] = job
         return job
 

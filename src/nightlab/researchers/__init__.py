@@ -169,9 +169,7 @@ class Settings:
     resume: bool = False
     env: tuple[str, ...] = ()
     agent: str = ""
-    fallback: str | None = None
-    fixes: int = 2
-    plan_every: int = 15
+    price: Mapping[str, float] = field(default_factory=dict)
 
 
 # name -> where its maker lives: a callable that takes Settings. Loaded on use.
@@ -181,7 +179,14 @@ RESEARCHERS: dict[str, str] = {
     "scripted": "nightlab.researchers.scripted:from_settings",
     "llm": "nightlab.researchers.llm:LlmResearcher",
     "hybrid": "nightlab.researchers.hybrid:HybridResearcher",
+    **dict.fromkeys(
+        ("claude", "codex", "gemini", "opencode", "aider", "mini", "pi", "command"),
+        "nightlab.researchers.agents:from_settings",
+    ),
 }
+
+
+EMBEDDED = ("optuna", "sweep", "scripted")  # they need no model and no fallback
 
 
 def open_researcher(settings: Settings) -> Researcher:

@@ -86,7 +86,10 @@ class Chat:
         def call() -> None:
             try:
                 with self._opener.open(request, timeout=within_s) as response:
-                    answer.set_result(response.read(_MOST_BYTES))
+                    said = response.read(_MOST_BYTES)
+                    if response.length:  # a stream that was cut ends like one that was not
+                        raise http.client.IncompleteRead(said, response.length)  # noqa: TRY301  caught below
+                    answer.set_result(said)
             except Exception as error:  # noqa: BLE001  it crosses to the researcher's thread
                 answer.set_exception(error)
 

@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from difflib import SequenceMatcher
 from typing import TypeVar
 
 import msgspec
@@ -50,12 +51,13 @@ _T = TypeVar("_T")
 
 
 class _UnfitError(Exception):
-    """An answer that is none. ``say`` tells the model what to mend, ``answer`` what that is."""
+    """An answer that is none. ``say`` tells the model what to mend, ``why`` the journal."""
 
-    def __init__(self, answer: Answer, say: str, *, final: bool = False) -> None:
+    def __init__(self, answer: Answer, say: str, why: str = "", *, final: bool = False) -> None:
         super().__init__(say)
         self.answer = answer
         self.say = say
+        self.why = " ".join((why or say).split())
         self.final = final
 
 
@@ -101,7 +103,7 @@ class LlmResearcher:
             files = _files(said.text, context)
             words = answers.proposal(said.text)
             return Proposal(
-                description=words.description or _first_line(said.text, files),
+                description=words.description or _named(context, files),
                 files=dict(files),
                 hypothesis=words.hypothesis,
                 category=words.category,
@@ -158,7 +160,7 @@ class LlmResearcher:
             ]
         raise ResearcherError(
             "the model gave no change that could be used",
-            " ".join(unfit.say.split())[:300],
+            unfit.why[:300],
             "nightlab status",
             answer=unfit.answer,
             usage=usage,
@@ -182,12 +184,12 @@ def _files(text: str, context: Context) -> Mapping[str, str]:
         blocks = edits.blocks(text)
         files = edits.apply(context.files, blocks)
     except edits.EditError as error:
-        raise _UnfitError(Answer.UNUSABLE, _mend(error.problems)) from error
+        raise _UnfitError(Answer.UNUSABLE, _mend(error.problems), str(error)) from error
     if not files:
         raise _no_edit(text)
     broken = [said for path, new in files.items() if (said := _syntax(path, new))]
     if broken:
-        raise _UnfitError(Answer.BROKEN_SYNTAX, _mend(broken))
+        raise _UnfitError(Answer.BROKEN_SYNTAX, _mend(broken), "; ".join(broken))
     return files
 
 
@@ -203,10 +205,10 @@ def _no_edit(text: str) -> _UnfitError:
     say = f"There is no change in it; nobody reads along, so decide yourself.\n\n{_FORM}"
     stripped = text.strip()
     if _REFUSES.search(stripped[:400]):
-        return _UnfitError(Answer.REFUSAL, say)
+        return _UnfitError(Answer.REFUSAL, say, stripped)
     if stripped.rstrip("`*_ ").endswith("?"):
-        return _UnfitError(Answer.QUESTION, say)
-    return _UnfitError(Answer.NO_EDIT, say)
+        return _UnfitError(Answer.QUESTION, say, stripped[-300:])
+    return _UnfitError(Answer.NO_EDIT, say, stripped or "an empty answer")
 
 
 def _syntax(path: str, text: str) -> str:
@@ -221,13 +223,17 @@ def _syntax(path: str, text: str) -> str:
     return ""
 
 
-def _first_line(text: str, files: Mapping[str, str]) -> str:
-    """A name for a change that was given none: the first words outside the blocks."""
-    prose = text.split("<<<<<", 1)[0].split("```", 1)[0]
-    for line in prose.splitlines():
-        words = re.sub(r"[*_`#>]+", "", line).strip()
-        if len(words.split()) > 2:
-            return words[:200]
+def _named(context: Context, files: Mapping[str, str]) -> str:
+    """A name for a change that was given none: the first line that differs, before and after.
+
+    Not the model's prose, which is the same for every change: names must tell changes apart.
+    """
+    for path in sorted(files):
+        old, new = context.files.get(path, "").split("\n"), files[path].split("\n")
+        for op, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+            if op != "equal":
+                was, now = " ".join(old[i:j][:1]).strip(), " ".join(new[k:m][:1]).strip()
+                return f"{path}: {was or '(nothing)'} → {now or '(removed)'}"[:200]
     return f"change {', '.join(sorted(files)[:3])}"
 
 

@@ -7,14 +7,52 @@ every sandbox alike. One file per implementation; ``SANDBOXES`` lists them, stro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ipaddress
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from nightlab.errors import ConfigError, SandboxError
 from nightlab.process import Finished
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address that an agent may reach, such as its model's.
+
+    A host on this machine's loopback is reached in the box under the same address and port; any
+    other by its name, through a proxy that the box's environment names.
+    """
+
+    host: str
+    port: int
+
+    @classmethod
+    def of_url(cls, url: str) -> Endpoint:
+        """The host and port of an http or https URL. Raises ConfigError for anything else."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        except (ValueError, KeyError):
+            port = 0
+        if not port or not parts.hostname:
+            raise ConfigError(
+                f"{url!r} is no address of a model", "it must be like https://host:port/path",
+                "write it out, with http:// or https://",
+            )  # fmt: skip
+        return cls(parts.hostname, port)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine's loopback."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost" or self.host.endswith(".localhost")
 
 
 @dataclass(frozen=True)
@@ -29,6 +67,12 @@ class Cell:
     ``env`` is what nightlab hands over and what the person passes on by name;
     the sandbox adds the rest of a minimal environment. ``memory_bytes`` bounds the tree of
     processes; None: no bound.
+
+    The rest is for a coding agent; ``agent_cell`` fills it in. ``endpoints`` are all that can be
+    reached (see ``Sandbox.confines_network``). ``read`` are files and folders of the agent's
+    own (its installation), ``write`` folders (its scratch). ``home`` is a folder that it finds
+    as its home, under its own path, and may write to. ``programs`` are the words to look
+    programs up by, in place of those of ``command`` (which may hold text of a model).
     """
 
     command: str
@@ -41,6 +85,53 @@ class Cell:
     hidden: tuple[Path, ...] = ()
     memory_bytes: int | None = None
     gpus: tuple[int, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+    read: tuple[Path, ...] = ()
+    write: tuple[Path, ...] = ()
+    home: Path | None = None
+    programs: tuple[str, ...] = ()
+
+
+def agent_cell(
+    argv: Sequence[str],
+    *,
+    tree: Path,
+    cwd: Path,
+    run_dir: Path,
+    home: Path,
+    writable: tuple[str, ...],
+    env: dict[str, str],
+    endpoints: tuple[Endpoint, ...],
+    read: tuple[Path, ...] = (),
+    write: tuple[Path, ...] = (),
+    stdin: Path | None = None,
+    memory_bytes: int | None = None,
+) -> Cell:
+    """A cell for a coding agent: a run's box, with a home and a way to its model.
+
+    ``tree`` is a copy of the project without ``.git``, thrown away afterwards: the box makes
+    what is not in ``writable`` read-only where it can, and whoever started the agent takes the
+    files in ``writable`` from it, never following a link, and never runs git in it. ``env`` is
+    everything of a person's secrets that the agent gets: its key, and nothing else. Its program
+    and what that needs is found by ``argv[0]``; ``read`` is for what is not (certificates, a
+    settings file), and must hold no secret. ``stdin`` is a file to read its input from;
+    without one it reads nothing. All these folders exist, and are this agent's alone.
+    """
+    command = shlex.join(argv) + (f" < {shlex.quote(str(stdin))}" if stdin else "")
+    return Cell(
+        command,
+        tree,
+        cwd,
+        run_dir,
+        env=env,
+        writable=writable,
+        memory_bytes=memory_bytes,
+        endpoints=endpoints,
+        read=(*read, *((stdin,) if stdin else ())),
+        write=write,
+        home=home,
+        programs=(argv[0],),
+    )
 
 
 @dataclass(frozen=True)
@@ -60,11 +151,16 @@ def _nothing() -> None:
     return None
 
 
+def _nobody() -> dict[str, int]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Launch:
     """What ``process.start`` is given.
 
-    ``cleanup`` is called once after the end, whatever it was.
+    ``cleanup`` is called once after the end, whatever it was. ``refused`` says what an agent
+    asked its proxy for and may not reach: ``host:port`` -> how often; after the end, too.
     """
 
     argv: tuple[str, ...]
@@ -74,6 +170,7 @@ class Launch:
     fsize_bytes: int | None = None  # of each file; None where the box itself sees to it
     pass_fds: tuple[int, ...] = ()
     cleanup: Callable[[], None] = _nothing
+    refused: Callable[[], dict[str, int]] = _nobody
 
 
 class Sandbox(Protocol):
@@ -82,6 +179,8 @@ class Sandbox(Protocol):
     name: str
     covers: str  # one line: what it keeps in
     leaves_open: str  # one line: what it does not, shown at every start
+    # Whether an agent can reach its cell's endpoints and nothing else; if not, it can reach all.
+    confines_network: bool
 
     def check(self) -> None:
         """Try the real thing once (start a program under the exact flags).

@@ -31,12 +31,13 @@ def own_uid(run_dir: Path) -> int | None:
 
 def hand_over(cell: Cell, uid: int) -> None:
     """Give the run's folders to its user id; what is sealed in them stays root's."""
-    for top in (cell.tree, cell.run_dir):
+    own = (*cell.write, *((cell.home,) if cell.home else ()))  # an agent's, every file of them
+    for top in (cell.tree, cell.run_dir, *own):
         for folder, _, files in os.walk(top):
             os.chown(folder, uid, uid, follow_symlinks=False)
             for path in (Path(folder, name) for name in files):
                 # A file that only root may read would be none for the run.
-                if not os.lstat(path).st_mode & 0o004:
+                if top in own or not os.lstat(path).st_mode & 0o004:
                     os.chown(path, uid, uid, follow_symlinks=False)
     for name in cell.writable:
         with contextlib.suppress(FileNotFoundError):

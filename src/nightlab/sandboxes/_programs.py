@@ -141,6 +141,9 @@ def _around(program: Path, real: Path) -> list[Path]:
         home = Path.home()
         if top not in (Path("/"), home, home / ".local"):
             found.append(top)
+    parts = real.parts
+    if "node_modules" in parts:  # its own files, and packages that it shares with others
+        found.append(Path(*parts[: parts.index("node_modules") + 1]))
     return found
 
 

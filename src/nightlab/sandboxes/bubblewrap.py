@@ -14,20 +14,23 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shlex
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nightlab import process
 from nightlab.errors import NightlabError, SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Launch, Options, _seccomp
+from nightlab.sandboxes import Cell, Launch, Options, _nobody, _seccomp
 from nightlab.sandboxes._files import Files, Told
 from nightlab.sandboxes._inside import ETC, look
 from nightlab.sandboxes._owner import check_readable, hand_over, own_uid
 from nightlab.sandboxes._programs import SYSTEM, Finder
+from nightlab.sandboxes._relay import Relay, gate_source
 from nightlab.sandboxes._tree import sealed
 
 _HOSTS = "127.0.0.1 localhost nightlab\n::1 localhost\n"
@@ -36,6 +39,7 @@ _PARENTS = ("/etc", "/etc/ssl", "/etc/pki", "/etc/pki/tls", "/opt", "/run", "/sy
 _GPU_NODES = ("nvidia*", "dri", "kfd", "dxg")
 _GPU_FOLDERS = ("/sys", "/run/opengl-driver", "/etc/vulkan", "/opt/rocm")
 _SHM_BYTES, _TMP_BYTES = 2 << 30, 2 << 30
+_AGENT_PROCESSES = 512
 
 # What bubblewrap says -> what to do. Its words are stable over versions 0.4 to 0.11.
 _APPARMOR = (
@@ -63,6 +67,7 @@ class _Boxed(Launch):
     """A launch in a box; bubblewrap says in ``status`` whether the box came to be."""
 
     status: Told | None = None
+    relay: Relay | None = None
 
 
 class BubblewrapSandbox:
@@ -74,6 +79,8 @@ class BubblewrapSandbox:
         " behind, and most of the kernel's calls"
     )
     leaves_open = "the kernel itself, the GPU driver, and whatever the run prints about itself"
+
+    confines_network = True
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
@@ -112,18 +119,20 @@ class BubblewrapSandbox:
         inside = look(cell, self._finder)
         if uid is not None:
             check_readable((*inside.shown, *cell.data))
-        env, shown = inside.env, inside.shown
         with contextlib.ExitStack() as stack:
             keep = Files(stack)
             status = keep.answer()
+            relay = Relay(cell.endpoints) if cell.endpoints else None
+            gate = _gate(cell, self._finder, keep, stack, relay)
+            shown = (*inside.shown, *gate.shown)
+            env = inside.env | (relay.env if relay else {})
             argv = [tools["bwrap"], *self._namespaces(uid)]
             argv += _system(keep, uid, env["HOME"])
-            argv += _spaces(cell, env["HOME"])
+            argv += _spaces(cell, inside.home)
             argv += _devices(cell)
-            argv += _places(cell, shown, Path(env["HOME"]))
+            argv += _places(cell, shown, Path(inside.home))
             argv += ["--chdir", str(cell.cwd), "--json-status-fd", str(status.fd)]
-            families = _seccomp.LOCAL_FAMILIES
-            code = _seccomp.program(os.uname().machine, families)
+            code = _seccomp.program(os.uname().machine, _seccomp.LOCAL_FAMILIES)
             if code is not None:
                 argv += ["--seccomp", str(keep.made(code))]
             argv += ["--remount-ro", "/", "--"]
@@ -131,7 +140,8 @@ class BubblewrapSandbox:
                 hand_over(cell, uid)
                 argv += [tools["setpriv"], f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
                 argv += ["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", "--"]
-            argv += [tools["prlimit"], *self._limits(), "--", "/bin/sh", "-c", cell.command]
+            argv += [tools["prlimit"], *self._limits(cell), "--", *gate.argv]
+            argv += ["/bin/sh", "-c", cell.command]
             return _Boxed(
                 argv=tuple(argv),
                 env=env,
@@ -139,15 +149,21 @@ class BubblewrapSandbox:
                 memory_bytes=cell.memory_bytes,
                 pass_fds=tuple(keep.fds),
                 cleanup=stack.pop_all().close,
+                refused=relay.refused if relay else _nobody,
                 status=status,
+                relay=relay,
             )
 
     def broke(self, launch: Launch, finished: Finished) -> str | None:
         """Bubblewrap's own failures end with 1, like many programs: ask its status file."""
-        status = launch.status if isinstance(launch, _Boxed) else None
-        if status is None or finished.timed_out or finished.stopped or finished.oom:
+        if not isinstance(launch, _Boxed) or launch.status is None:
+            return None
+        status = launch.status
+        if finished.timed_out or finished.stopped or finished.oom:
             return None
         if b'"exit-code"' in status.read():
+            if launch.relay is not None and not launch.relay.ready:
+                return "the way to the agent's endpoints was not opened; see the end of the log"
             return None
         if finished.signal is not None:
             return f"bubblewrap itself was killed by signal {finished.signal}, from outside the box"
@@ -182,12 +198,14 @@ class BubblewrapSandbox:
             for name in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
                 yield from ("--cap-add", name)
 
-    def _limits(self) -> list[str]:
+    def _limits(self, cell: Cell) -> list[str]:
         """For prlimit, inside: there the count of processes is of this run alone."""
-        cores = os.cpu_count() or 1
+        processes = self._options.processes or 64 + 16 * (os.cpu_count() or 1)
+        if cell.home is not None:  # an agent: its own threads, its servers, its children's
+            processes = max(processes, _AGENT_PROCESSES)
         wanted = {
             "core": (resource.RLIMIT_CORE, 0),
-            "nproc": (resource.RLIMIT_NPROC, self._options.processes or 64 + 16 * cores),
+            "nproc": (resource.RLIMIT_NPROC, processes),
             "nofile": (resource.RLIMIT_NOFILE, 4096),
         }
         if self._options.disk_bytes:
@@ -198,6 +216,30 @@ class BubblewrapSandbox:
             most = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
             found.append(f"--{name}={most}:{most}")
         return found
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """What stands before the command in a box with endpoints, and what it needs to be shown."""
+
+    argv: tuple[str, ...] = ()
+    shown: tuple[Path, ...] = ()
+
+
+def _gate(
+    cell: Cell, finder: Finder, keep: Files, stack: contextlib.ExitStack, relay: Relay | None
+) -> _Gate:
+    if relay is None:
+        return _Gate()
+    stack.callback(relay.close)
+    way = relay.inherited()
+    stack.callback(way.close)
+    keep.fds.append(way.fileno())
+    python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    found = finder.find(shlex.quote(python), {"PATH": os.defpath}, cell.cwd, cell.tree)
+    ports = ",".join(map(str, relay.ports))
+    argv = (python, "-I", "-S", "-B", "-c", gate_source(), str(way.fileno()), ports)
+    return _Gate(argv, found.folders)
 
 
 def _cure(said: str) -> str:
@@ -256,7 +298,7 @@ def _places(cell: Cell, shown: tuple[Path, ...], home: Path) -> Iterator[str]:
     for place in (*shown, *cell.data):
         if place.exists() and not any(place.is_relative_to(s) for s in SYSTEM):
             mounts[place] = "--ro-bind"
-    for place in (cell.run_dir, cell.tree):
+    for place in (cell.run_dir, cell.tree, *cell.write, *((cell.home,) if cell.home else ())):
         if cell.run_dir not in place.parents:
             mounts[place] = "--bind"
     made: set[Path] = set()
@@ -271,7 +313,12 @@ def _places(cell: Cell, shown: tuple[Path, ...], home: Path) -> Iterator[str]:
                     # Beside what is shown of ~/.cache, a program may want its own ~/.cache/x.
                     perms = "1777" if parent.is_relative_to(home) else "0755"
                     yield from ("--perms", perms, "--dir", str(parent))
-        yield from (mounts[place], str(place), str(place))
+        real = Path(os.path.realpath(place))
+        if place.is_symlink() and place.is_file() and _is_seen(real, mounts):
+            # A program finds its own folder by following its name.
+            yield from ("--symlink", str(real), str(place))
+        else:
+            yield from (mounts[place], str(place), str(place))
     for path in sealed(cell.tree, cell.writable):
         yield from ("--ro-bind", str(path), str(path))
     for path in cell.hidden:
@@ -279,3 +326,7 @@ def _places(cell: Cell, shown: tuple[Path, ...], home: Path) -> Iterator[str]:
             yield from ("--perms", "0555", "--size", "4096", "--tmpfs", str(path))
         elif path.is_file() and any(other in mounts for other in path.parents):
             yield from ("--ro-bind", "/dev/null", str(path))
+
+
+def _is_seen(path: Path, mounts: Mapping[Path, str]) -> bool:
+    return any(path.is_relative_to(place) for place in (*SYSTEM, *mounts))

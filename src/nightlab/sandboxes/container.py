@@ -86,6 +86,8 @@ class ContainerSandbox:
     )
     leaves_open = "the container engine, the kernel, the GPU driver, what the run says of itself"
 
+    confines_network = False
+
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
         self._engine = ""

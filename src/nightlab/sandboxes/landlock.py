@@ -51,6 +51,8 @@ class LandlockSandbox:
         " sealed files in the run's own copy (checked after it), the kernel, the GPU driver"
     )
 
+    confines_network = False
+
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
         self._finder = Finder()

@@ -51,6 +51,8 @@ class ProcessSandbox:
     covers = "time, memory, every process a run leaves behind, secrets in your environment"
     leaves_open = "your files, the network, your other processes: a run can do what you can"
 
+    confines_network = False
+
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
 
@@ -75,9 +77,10 @@ class ProcessSandbox:
             )
 
     def launch(self, cell: Cell) -> Launch:
+        home = {"HOME": str(cell.home)} if cell.home else {}
         return Launch(
             argv=("/bin/sh", "-c", cell.command),
-            env=scrubbed(os.environ) | cell.env,
+            env=scrubbed(os.environ) | cell.env | home,
             cwd=cell.cwd,
             memory_bytes=cell.memory_bytes,
             fsize_bytes=self._options.disk_bytes,

@@ -11,10 +11,10 @@ tool calls included, and fails on the wire where a scenario says so. In a test::
         ...  # start an agent with ANTHROPIC_BASE_URL=server.url
 
 On its own: ``python -m nightlab.testing.model_server SCENARIO.toml --port P --log FILE``. The
-file's format stands in ``scenario``, how turns are given out in ``_conversations``.
+file's format stands in ``scenarios``, how turns are given out in ``_conversations``.
 """
 
-from nightlab.testing.model_server.scenario import Scenario, Step, Turn, load, parse, scenario
+from nightlab.testing.model_server.scenarios import Scenario, Step, Turn, load, parse, scenario
 from nightlab.testing.model_server.server import ModelServer, Request
 
 __all__ = [

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m nightlab.testing.model_server",
         description="A scripted model on loopback. The scenario's format: "
-        "pydoc nightlab.testing.model_server.scenario",
+        "pydoc nightlab.testing.model_server.scenarios",
     )
     parser.add_argument("scenario", type=Path, metavar="SCENARIO.toml")
     parser.add_argument("--port", type=int, default=0, help="default: a free one")

@@ -9,7 +9,7 @@ from typing import Any
 from nightlab.testing.model_server._conversations import SPOKEN, Due
 from nightlab.testing.model_server._tools import as_text, calls_for
 from nightlab.testing.model_server._wire import Answer, Asked, Call, Usage, rough_tokens
-from nightlab.testing.model_server.scenario import Step
+from nightlab.testing.model_server.scenarios import Step
 
 
 def played(due: Due) -> str:

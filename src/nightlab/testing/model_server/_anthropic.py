@@ -35,11 +35,12 @@ class Anthropic:
 
     def read(self, body: Json) -> Asked:
         schema = as_dict(as_dict(body.get("output_config")).get("format")).get("schema")
+        items = list(dicts(body.get("messages")))
         return Asked(
             model=str(body.get("model", "scripted")),
             stream=bool(body.get("stream")),
-            messages=tuple(m for item in dicts(body.get("messages")) for m in _messages(item)),
-            system=flat(body.get("system")),
+            messages=tuple(_message(item) for item in items if item.get("role") != "system"),
+            system=flat([body.get("system"), [i for i in items if i.get("role") == "system"]]),
             tools=tuple(
                 Tool(str(tool["name"]), as_dict(tool.get("input_schema")))
                 for tool in dicts(body.get("tools"))
@@ -93,17 +94,17 @@ class Anthropic:
         }
 
 
-def _messages(item: Json) -> list[Message]:
+def _message(item: Json) -> Message:
     content = item.get("content")
     blocks = list(dicts(content))
     if item.get("role") == "assistant":
         ids = tuple(str(b.get("id")) for b in blocks if b.get("type") == "tool_use")
-        return [Message("assistant", flat(content), ids)]
+        return Message("assistant", flat(content), ids)
     results = [b for b in blocks if b.get("type") == "tool_result"]
     if not results:
-        return [Message("user", flat(content))]
+        return Message("user", flat(content))
     ids = tuple(str(b.get("tool_use_id")) for b in results)
-    return [Message("tool", flat(content), ids)]
+    return Message("tool", flat(content), ids)
 
 
 def _blocks(answer: Answer) -> list[Json]:

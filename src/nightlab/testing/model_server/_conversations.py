@@ -9,17 +9,21 @@ keeps it. Rules, in this order:
 2. A request **continues** the conversation whose opening messages it begins with. Several
    that opened alike are told apart by the ids of tool calls, which the server makes.
 3. **Where** it is in its turn is the number of assistant turns since the opening, so a request
-   that a client sends again gets the same answer again. Failures before that answer are
-   used up one by one, over all the requests for it: a client's own retries and, where the
-   prompt is the very same, a new process after a client that gave up.
+   that a client sends again gets the same answer again; but never past an answer that is
+   still owed (a client may keep the half of an answer that was cut). Failures before that
+   answer are used up one by one, over all the requests for it: a client's own retries and,
+   where the prompt is the very same, a new process after a client that gave up.
 4. The very opening request again, when it was answered or its turn had failures only, opens
    a new conversation. So does a new prompt in a resumed session, once its turn is played out.
+5. Not so after ``nothing`` or ``refuse``: many clients ask again by themselves, with a line of
+   their own below the prompt or after the refusal. That is the same conversation still.
 
 So N agents on one server need different prompts only if their turns begin with a failure.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import threading
@@ -27,8 +31,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from nightlab.testing.model_server._wire import Asked, Message
-from nightlab.testing.model_server.scenario import Scenario, Step, Turn
+from nightlab.testing.model_server.scenarios import Scenario, Step, Turn
 
+# Answers after which clients ask again without being told to.
+NUDGED = ("nothing", "refuse")
 SPOKEN = ("say", "ask", "refuse", "nothing")
 
 
@@ -64,10 +70,25 @@ class _Conversation:
     turn_number: int | None
     turn: Turn | None
     slots: list[Slot]
-    opening: tuple[int, ...]
+    opening: tuple[Message, ...]
     base: int
     attempts: Counter[int] = field(default_factory=Counter)
     answered: set[int] = field(default_factory=set)
+    last: str = ""
+
+    def starts(self, messages: tuple[Message, ...]) -> bool:
+        return _said(messages[: len(self.opening)]) == _said(self.opening)
+
+    def nudged_by(self, messages: tuple[Message, ...]) -> bool:
+        """Is this the opening with a line of the client's own below it?"""
+        before, now = _said(self.opening), _said(messages)
+        if self.last != "nothing" or len(before) != len(now) or before[:-1] != now[:-1]:
+            return False
+        return bool(now) and now[-1][1].startswith(f"{before[-1][1]}\n")
+
+    def owed(self) -> int:
+        """The first answer that was not given yet."""
+        return next(at for at in itertools.count() if at not in self.answered)
 
     def used(self, at: int) -> bool:
         slot = self.slots[at]
@@ -99,13 +120,14 @@ class Conversations:
         """What this request gets; uses up one attempt."""
         with self._lock:
             conversation = self._of(asked)
-            slot = max(0, asked.turns - conversation.base)
+            slot = max(0, min(asked.turns - conversation.base, conversation.owed()))
             attempt = conversation.attempts[slot] + 1
             conversation.attempts[slot] = attempt
             here = conversation.slots[slot] if slot < len(conversation.slots) else Slot((), ())
             failure = here.failures[attempt - 1] if attempt <= len(here.failures) else None
             if failure is None:
                 conversation.answered.add(slot)
+                conversation.last = here.answer[-1].does if here.answer else ""
             return Due(
                 mark=f"{self._nonce}c{conversation.number}s{slot}",
                 conversation=conversation.number,
@@ -125,20 +147,18 @@ class Conversations:
             return all(turn.repeat is None or self._used[i] >= turn.repeat for i, turn in turns)
 
     def _of(self, asked: Asked) -> _Conversation:
-        digests = tuple(hash((message.role, message.text)) for message in asked.messages)
-        found = self._find(asked, digests)
+        found = self._find(asked)
         if found is None:
-            return self._open(asked, digests)
-        if digests == found.opening:
-            return found if found.waiting else self._open(asked, digests)
-        if found.over and asked.turns > found.base and _prompts_anew(asked.messages):
-            return self._open(asked, digests)
-        return found
+            return self._nudged(asked) or self._open(asked)
+        if len(asked.messages) == len(found.opening):
+            return found if found.waiting else self._open(asked)
+        anew = found.over and asked.turns > found.base and found.last not in NUDGED
+        return self._open(asked) if anew and _prompts_anew(asked.messages) else found
 
-    def _find(self, asked: Asked, digests: tuple[int, ...]) -> _Conversation | None:
+    def _find(self, asked: Asked) -> _Conversation | None:
         marks = [n for m in asked.messages for i in m.ids for n in self._marks.findall(i)]
         marked = self._known[int(marks[-1]) - 1] if marks else None
-        alike = [c for c in self._known if digests[: len(c.opening)] == c.opening]
+        alike = [c for c in self._known if c.starts(asked.messages)]
         if not alike:
             return marked
         longest = max(len(c.opening) for c in alike)
@@ -148,7 +168,16 @@ class Conversations:
         due = [c for c in alike if asked.turns - c.base - 1 in c.answered or c.waiting]
         return (due or alike)[-1]
 
-    def _open(self, asked: Asked, digests: tuple[int, ...]) -> _Conversation:
+    def _nudged(self, asked: Asked) -> _Conversation | None:
+        for conversation in reversed(self._known):
+            if conversation.nudged_by(asked.messages):
+                # The empty answer is not in the request: it counts as the turn that it was.
+                conversation.base -= 1
+                conversation.opening = asked.messages
+                return conversation
+        return None
+
+    def _open(self, asked: Asked) -> _Conversation:
         prompt = prompt_of(asked)
         taken: int | None = None
         for i, each in enumerate(self._scenario.turns):
@@ -163,7 +192,7 @@ class Conversations:
             turn_number=None if taken is None else taken + 1,
             turn=turn,
             slots=[] if turn is None else _slots(turn, texts_only=not asked.tools),
-            opening=digests,
+            opening=asked.messages,
             base=asked.turns,
         )
         self._known.append(conversation)
@@ -181,12 +210,14 @@ def prompt_of(asked: Asked) -> str:
     return "\n".join(reversed(said))
 
 
+def _said(messages: tuple[Message, ...]) -> list[tuple[str, str]]:
+    return [(message.role, message.text) for message in messages]
+
+
 def _prompts_anew(messages: tuple[Message, ...]) -> bool:
     """Is the last thing said a person's, and not the result of a tool?"""
-    for message in reversed(messages):
-        if message.role != "user":
-            return message.role == "assistant" and messages[-1].role == "user"
-    return True
+    others = [message.role for message in messages if message.role != "user"]
+    return messages[-1].role == "user" and others[-1:] == ["assistant"]
 
 
 def _slots(turn: Turn, *, texts_only: bool) -> list[Slot]:

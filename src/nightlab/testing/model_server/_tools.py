@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nightlab.testing.model_server._wire import Asked, Call, Json, Tool, as_dict
-from nightlab.testing.model_server.scenario import Step
+from nightlab.testing.model_server.scenarios import Step
 
 NAMES = {
     "read": ("Read", "read_file", "read", "view", "read_files"),
@@ -43,7 +43,7 @@ FOLDERS = (
     re.compile(r"<cwd>\s*(/[^<\n]+?)\s*</cwd>"),
     re.compile(r"[Ww]orking directory(?: is)?:?\s*[`\"']?(/[^\n`\"'<]+)"),
     re.compile(r"working in the directory:?\s*[`\"']?(/[^\n`\"'<]+)"),
-    re.compile(r"[Ww]orkspace(?: Directories)?:?\s*(?:-\s*)?[`\"']?(/[^\n`\"'<]+)"),
+    re.compile(r"[Ww]orkspace [Dd]irectories:?\**:?\s*-?\s*[`\"']?(/[^\n`\"'<]+)"),
 )
 # A client that ends only when its shell says so (mini-swe-agent).
 SUBMIT = "COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"

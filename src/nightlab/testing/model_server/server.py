@@ -22,7 +22,7 @@ from nightlab.testing.model_server._http import Http, handler_for
 from nightlab.testing.model_server._responses import Responses
 from nightlab.testing.model_server._tools import sample
 from nightlab.testing.model_server._wire import Answer, Asked, Json, Usage, Wire, rough_tokens
-from nightlab.testing.model_server.scenario import Scenario, Step, load
+from nightlab.testing.model_server.scenarios import Scenario, Step, load
 
 HOST = "127.0.0.1"
 ENDPOINTS: dict[str, Wire] = {

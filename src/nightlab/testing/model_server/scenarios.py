@@ -241,4 +241,4 @@ def _near(given: object, known: Mapping[str, Any]) -> str:
 
 
 def _wrong(where: str, why: str) -> ConfigError:
-    return ConfigError(where, why, "pydoc nightlab.testing.model_server.scenario")
+    return ConfigError(where, why, "pydoc nightlab.testing.model_server.scenarios")
