@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint bench bench-judge bench-sandbox bench-context clean
+.PHONY: help setup demo test test-all lint clients bench bench-judge bench-sandbox bench-context clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -33,6 +33,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy --no-error-summary
+
+clients:  ## real coding agents for the tests, pinned, into .clients (npm, about 1.2 GB)
+	$(PYTHON) -m tests.clients.install $(CLIENTS)
 
 bench: $(STAMP)  ## overhead per experiment beside a bare shell loop
 	$(BIN)/python -m bench.overhead $(BENCH)

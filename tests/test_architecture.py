@@ -46,6 +46,9 @@ LAYERS: list[list[str]] = [
         "inbox",
         "nudges",
         "process",
+        "_removal",
+        "_gitguard",
+        "_gitindex",
         "git",
         "devices",
         "seal",
@@ -75,6 +78,7 @@ LAYERS: list[list[str]] = [
         "loop",
         "reach",
         "project",
+        "evaluators",
     ],
     ["testing", "report", "plot", "demo", "cli", "__main__"],
 ]

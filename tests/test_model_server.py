@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -345,6 +346,48 @@ def test_a_hung_request_ends_when_its_client_has_gone() -> None:
         assert threading.active_count() == idle
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "content-length: 1000000000000",
+        "content-length: -5",
+        "content-length: many",
+        "transfer-encoding: chunked\r\n\r\nzz",
+        "transfer-encoding: chunked\r\n\r\nfffffffffff",
+        "content-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_and_takes_no_turn(head: str) -> None:
+    with ModelServer(scenario([SAY])) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+            raw.sendall(f"POST /v1/messages HTTP/1.1\r\n{head}\r\n\r\n".encode())
+            assert raw.recv(100).startswith(b"HTTP/1.1 400 ")
+        assert server.requests == []
+        assert not server.spent
+
+
+def test_a_body_in_compressed_chunks_is_read() -> None:
+    with ModelServer(scenario([SAY])) as server:
+        path, body = Talk(server, "responses").request()
+        packed = gzip.compress(json.dumps(body).encode())
+        pieces = [packed[:50], packed[50:]]
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        headers = {"content-encoding": "gzip", "transfer-encoding": "chunked"}
+        connection.request("POST", path, iter(pieces), headers, encode_chunked=True)
+        assert connection.getresponse().status == 200
+        connection.close()
+    assert server.requests[0].body == body
+
+
+def test_of_many_requests_only_the_newest_bodies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nightlab.testing.model_server.server.BODIES_MAX", 3)
+    with ModelServer(scenario({"steps": [SAY], "repeat": "always"})) as server:
+        for _ in range(5):
+            Talk(server, "chat").ask()
+    assert [bool(request.body) for request in server.requests] == [False, False, True, True, True]
+    assert all(request.prompt_tokens > 0 for request in server.requests)
+
+
 def test_what_is_not_a_model_request_takes_no_turn() -> None:
     with ModelServer(scenario([SAY])) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -473,6 +516,46 @@ def test_a_freeform_patch_and_grouped_tools_are_called_as_such() -> None:
     assert items[0]["type"] == "custom_tool_call"
     assert "*** Update File: train.py\n@@\n-LR = 0.1\n+LR = 0.2\n" in items[0]["input"]
     assert (items[1]["name"], items[1]["namespace"]) == ("go", "mcp__lab")
+
+
+def hidden_tool_calls(server: ModelServer, found_at: int, rounds: int) -> list[dict[str, Any]]:
+    """What is called in so many rounds, where the search finds the tool the n-th time."""
+    items: list[dict[str, Any]] = [{"role": "user", "content": "Go."}]
+    calls: list[dict[str, Any]] = []
+    group = {"type": "namespace", "name": "mcp__lab", "tools": [{"type": "function", "name": "go"}]}
+    for number in range(1, rounds + 1):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        body = {"input": items, "tools": [{"type": "tool_search", "parameters": {}}]}
+        connection.request("POST", "/v1/responses", json.dumps(body))
+        call = json.loads(connection.getresponse().read())["output"][0]
+        connection.close()
+        calls.append(call)
+        kind = (
+            "tool_search_output" if call["type"] == "tool_search_call" else "function_call_output"
+        )
+        output = {"type": kind, "call_id": call.get("call_id"), "output": "ok"}
+        items += [call, output | ({"tools": [group]} if number == found_at else {})]
+    return calls
+
+
+def test_a_tool_that_a_client_hides_is_searched_for_until_it_is_there() -> None:
+    with ModelServer(scenario([{"call": "go"}, {"call": "go"}, SAY])) as server:
+        calls = hidden_tool_calls(server, found_at=2, rounds=5)
+    kinds = [call["type"] for call in calls]
+    assert kinds == [*["tool_search_call"] * 2, *["function_call"] * 2, "message"]
+    assert calls[0]["arguments"] == {"query": "go"}
+    assert (calls[2]["name"], calls[2]["namespace"]) == ("go", "mcp__lab")
+
+
+def test_a_tool_that_is_never_there_is_called_all_the_same_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nightlab.testing.model_server.server.SEARCH_AGAIN_S", 0.0)
+    monkeypatch.setattr("nightlab.testing.model_server._conversations.SEARCHES_MAX", 3)
+    with ModelServer(scenario([{"call": "go"}, SAY])) as server:
+        calls = hidden_tool_calls(server, found_at=0, rounds=5)
+    kinds = [call["type"] for call in calls]
+    assert kinds == [*["tool_search_call"] * 3, "function_call", "message"]
 
 
 def test_a_client_without_tools_gets_the_turn_as_search_and_replace_text() -> None:

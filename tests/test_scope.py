@@ -53,6 +53,10 @@ SEEDED = "import torch\nSEED = 1\ntorch.manual_seed(42)\nrng = np.random.default
         ("seed(42)", "seed(43)"),
         ("rng(7", "rng(70"),
         ("state=3", "state=4"),
+        ("7 + SEED", "7 * SEED"),
+        ("SEED = 1", "SEED = 2 + 3"),
+        ("torch.manual_seed(42)\n", ""),
+        ("import torch\n", "import torch\nnp.random.seed(5)\n"),
     ],
 )
 def test_a_seed_alone_is_no_change(old: str, new: str) -> None:
@@ -62,11 +66,119 @@ def test_a_seed_alone_is_no_change(old: str, new: str) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("x = f(", "x = g("), ("import torch", "import torch\nLR = 2"), ("7 + SEED", "7 * SEED")],
+    [
+        ("x = f(", "x = g("),
+        ("import torch", "import torch\nLR = 2"),
+        ("SEED)\n", "SEED, 2)\nY = 1\n"),
+    ],
 )
 def test_a_seed_with_something_else_is_a_change(old: str, new: str) -> None:
     text = SEEDED.replace(old, new).replace("SEED = 1\n", "SEED = 5\n")
     assert scope.check({"train.py": text}, {"train.py": SEEDED}, ["train.py"])
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("a.py", "cfg.seed = 1", "cfg.seed = 2"),
+        ("a.py", "cfg['seed'] = 1", "cfg['seed'] = 2"),
+        ("a.py", "cfg = {'lr': 1, 'seed': 1}", "cfg = {'lr': 1, 'seed': 2}"),
+        ("a.py", "def main(lr, seed=1): run(lr)", "def main(lr, seed=2): run(lr)"),
+        ("a.py", "def main(*, lr, seed=1): run(lr)", "def main(*, lr, seed=2): run(lr)"),
+        ("a.py", "p.add_argument('--seed', type=int, default=1)",
+         "p.add_argument('--seed', type=int, default=2)"),
+        ("a.py", "S = int(os.environ.get('NIGHTLAB_SEED', 1))",
+         "S = int(os.environ.get('NIGHTLAB_SEED', 2))"),
+        ("a.py", "os.environ['PYTHONHASHSEED'] = '0'", "os.environ['PYTHONHASHSEED'] = '1'"),
+        ("a.py", "LR, SEED = 0.1, 1", "LR, SEED = 0.1, 2"),
+        ("a.py", "class C:\n    seed: int = 1\n", "class C:\n    seed: int = 2\n"),
+        ("a.py", "SEED = int(os.environ['NIGHTLAB_SEED'])", "SEED = 1337"),
+        ("a.py", "OFF = 1\nseed_all(OFF)\ntrain()", "OFF = 2\nseed_all(OFF)\ntrain()"),
+        ("a.py", "k = jax.random.key(1)", "k = jax.random.key(2)"),
+        ("a.yaml", "lr: 0.1\nseed: 1\n", "lr: 0.1\nseed: 2\n"),
+        ("a.toml", "lr = 0.1\nrandom_state = 1\n", "lr = 0.1\nrandom_state = 2\n"),
+        ("a.json", '{"lr": 0.1, "seed": 1}', '{"lr": 0.1, "seed": 2}'),
+        ("run.sh", "python train.py --lr 1 --seed 1\n", "python train.py --lr 1 --seed 2\n"),
+        ("run.sh", "export SEED=1\nrun\n", "export SEED=2\nrun\n"),
+    ],
+)  # fmt: skip
+def test_a_seed_alone_is_no_change_wherever_it_stands(path: str, old: str, new: str) -> None:
+    with pytest.raises(ScopeError, match="only a seed"):
+        scope.check({path: new}, {path: old}, ["*"])
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("a.py", "seed_len = 8", "seed_len = 16"),
+        ("a.py", "num_seeds = 8", "num_seeds = 16"),
+        ("a.py", "speed = 8", "speed = 16"),
+        ("a.py", "g = torch.Generator('cpu')", "g = torch.Generator('cuda')"),
+        ("a.py", "cfg = {'lr': 1, 'seed': 1}", "cfg = {'lr': 2, 'seed': 2}"),
+        ("a.py", "def main(lr=1, seed=1): run(lr)", "def main(lr=2, seed=1): run(lr)"),
+        ("a.py", "OFF = 1\nseed_all(OFF)\ntrain(OFF)", "OFF = 2\nseed_all(OFF)\ntrain(OFF)"),
+        ("a.py", "p.add_argument('--lr', default=1)", "p.add_argument('--lr', default=2)"),
+        ("a.py", "LR, SEED = 0.1, 1", "LR, SEED = 0.2, 1"),
+        ("a.yaml", "lr: 1\nseed: 1\n", "lr: 2\nseed: 1\n"),
+        ("a.yaml", "speed: 1\n", "speed: 2\n"),
+        ("run.sh", "train --seed 1 --lr 1\n", "train --seed 1 --lr 2\n"),
+    ],
+)
+def test_what_only_looks_like_a_seed_is_a_change(path: str, old: str, new: str) -> None:
+    assert scope.check({path: new}, {path: old}, ["*"]) == {path: new}
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("a.py", '"""Old."""\nx = 1\n', '"""New words."""\nx = 1\n'),
+        ("a.py", "def f():\n    return 1\n", 'def f():\n    """Says."""\n    return 1\n'),
+        ("a.py", "class C:\n    pass\n", 'class C:\n    """Says."""\n'),
+        ("a.py", "x = 1\n", 'x = 1\n"a text that stands alone"\n...\n'),
+        ("a.py", "x = 1\r\ny = 2\r\n", "x = 1\ny = 2\n"),
+        ("a.py", "x = (1 +\n     2)\n", "x = 1 + 2\n"),
+        ("a.json", '{"a": 1, "b": [1, 2]}', '{\n  "a": 1,\n  "b": [1,2]\n}\n'),
+        ("a.yaml", "a: 1\nb: 2\n", "# why\na: 1\n\nb: 2   \n"),
+        ("run.sh", "#!/bin/sh\nrun\n", "#!/bin/sh\n# a word\nrun\n\n"),
+    ],
+)
+def test_words_and_layout_are_no_change_in_any_kind_of_file(path: str, old: str, new: str) -> None:
+    with pytest.raises(ScopeError, match="nothing that runs"):
+        scope.check({path: new}, {path: old}, ["*"])
+
+
+def test_several_files_of_words_are_no_change_and_one_that_runs_is() -> None:
+    before = {"a.py": "x = 1\n", "b.py": "y = 1\n", "c.yaml": "z: 1\n"}
+    words = {"a.py": "x = 1  # one\n", "b.py": '"""B."""\ny = 1\n', "c.yaml": "# c\nz: 1\n"}
+    with pytest.raises(ScopeError, match="nothing that runs"):
+        scope.check(words, before, ["*"])
+    with pytest.raises(ScopeError, match="nothing that runs"):
+        scope.check({**words, "new.py": "# only words\n"}, before, ["*"])
+    seeds = {"a.py": "x = 1\n", "b.py": "seed = 1\n", "c.yaml": "seed: 1\n"}
+    with pytest.raises(ScopeError, match="only a seed"):
+        scope.check(
+            {"a.py": "x = 1 # \n", "b.py": "seed = 2\n", "c.yaml": "seed: 2\n"}, seeds, ["*"]
+        )
+    assert scope.check({**words, "c.yaml": "z: 2\n"}, before, ["*"])["c.yaml"] == "z: 2\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("a.py", '"""Old."""\nprint(__doc__)\n', '"""New."""\nprint(__doc__)\n'),
+        ("prompt.md", "# Be kind\n", "# Be brief\n"),
+        ("a.yaml", "prompt: |\n  # Be kind\n", "prompt: |\n  # Be brief\n"),
+        ("run.sh", "#!/bin/sh\nrun\n", "#!/bin/bash\nrun\n"),
+        ("run.sh", "cat <<E\n# a\nE\n", "cat <<E\n# b\nE\n"),
+        ("a.json", '{"a": 1, "b": 2}', '{"a": 1, "b": 2.0}'),
+        ("a.yaml", "a: 1\n", "a:   1 # one\n"),
+        ("a.py", "x = 'a'\n", "x = 'b'\n"),
+        ("a.py", "def f():\n    yield\n", "def f():\n    pass\n"),
+        ("data.bin", "a\udcff", "a"),
+    ],
+)
+def test_texts_that_are_read_are_changes(path: str, old: str, new: str) -> None:
+    assert scope.check({path: new}, {path: old}, ["*"]) == {path: new}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nightlab.errors import ConfigError, SealError
@@ -254,15 +255,22 @@ INCUMBENT = (run(1.0, 1), run(1.01, 2), run(0.99, 3))
 
 
 def seen(
-    *candidate: Run, incumbent: tuple[Run, ...] = INCUMBENT, largest: float | None = 0.05
+    *candidate: Run,
+    incumbent: tuple[Run, ...] = INCUMBENT,
+    largest: float | None = 0.05,
+    noise: Noise = NOISE,
+    baseline: tuple[Run, ...] = (),
+    earlier: tuple[Run, ...] = (),
 ) -> tuple[str, ...]:
     return signs(
         candidate=candidate,
         incumbent=incumbent,
         objective=OBJECTIVE,
-        noise=NOISE,
+        noise=noise,
         budget_s=60.0,
         largest_gain=largest,
+        baseline=baseline,
+        earlier=earlier,
     )
 
 
@@ -275,6 +283,7 @@ def test_an_honest_gain_shows_no_sign() -> None:
     [
         ((run(0.5, 1), run(0.5, 2)), "whatever the seed"),
         ((run(0.9, duration_s=3.0),), "where the incumbent trains for"),
+        ((run(0.9, duration_s=90.0),), "where the budget is 60 s"),
         ((run(0.9, cpu_s=0.5),), "of CPU"),
         ((run(0.9, extra={"training_seconds": 300.0}),), "prints training_seconds 300"),
         ((run(0.01),), "times the largest so far"),
@@ -299,6 +308,87 @@ def test_more_steps_than_possible_is_a_sign() -> None:
 def test_a_program_that_is_not_bound_by_time_may_be_faster() -> None:
     quick = tuple(run(v, duration_s=10.0) for v in (1.0, 1.01))
     assert seen(run(0.9, duration_s=1.0), incumbent=quick) == ()
+
+
+def test_more_tokens_than_possible_are_a_sign() -> None:
+    incumbent = (run(1.0, extra={"total_tokens_M": 50.0}),)
+    assert seen(run(0.9, extra={"total_tokens_M": 900.0}), incumbent=incumbent)
+
+
+@pytest.mark.parametrize(
+    ("took_s", "incumbent_s", "baseline_s", "sign"),
+    [
+        ([74.0], [60.0], [60.0], False),  # a quarter more at most: start, compilation, evaluation
+        ([76.0], [60.0], [60.0], True),
+        ([61.0, 200.0, 62.0], [60.0], [60.0], False),  # one slow run is the machine
+        ([80.0], [60.0, 85.0], [60.0], False),  # the incumbent has taken as long
+        ([80.0], [70.0], [60.0], True),  # small steps do not add up
+        ([100.0], [85.0], [85.0], False),  # 25 s of start and evaluation are the script's own
+        ([110.0], [85.0], [85.0], True),
+        ([70.0], [10.0], [10.0], False),  # not bound by time, and within its budget
+        ([80.0], [10.0], [10.0], True),
+    ],
+)
+def test_training_for_longer_than_the_budget_explains_is_a_sign(
+    took_s: list[float], incumbent_s: list[float], baseline_s: list[float], sign: bool
+) -> None:
+    """A script that slows its own clock, or raises TIME_BUDGET inside."""
+    found = seen(
+        *(run(0.9 + n / 1000, n, duration_s=s) for n, s in enumerate(took_s)),
+        incumbent=tuple(run(1 + n / 1000, n, duration_s=s) for n, s in enumerate(incumbent_s)),
+        baseline=tuple(run(1.1 + n / 1000, n, duration_s=s) for n, s in enumerate(baseline_s)),
+    )
+    assert any("where the budget is" in s for s in found) == sign, found
+
+
+def other(number: int, value: float, seed: int) -> Run:
+    return msgspec.structs.replace(run(value, seed), experiment=number)
+
+
+LUCKY = (other(7, 0.912345, 1), other(8, 1.023451, 2), other(9, 0.934512, 3))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "sign"),
+    [
+        ([(0.912345, 2)], True),  # experiment 7's number, on another seed
+        ([(0.912345, 1)], True),  # on its own seed: the same change again? measured once more
+        ([(0.912345, 1), (0.92, 2)], False),  # and on a fresh seed it is a number of its own
+        ([(0.912345, 2), (0.934512, 1)], True),  # nothing but others' numbers
+        ([(0.912346, 2)], False),
+    ],
+)
+def test_a_number_that_other_code_printed_to_the_last_digit_is_a_sign(
+    candidate: list[tuple[float, int]], sign: bool
+) -> None:
+    found = seen(*(run(v, s) for v, s in candidate), earlier=LUCKY)
+    assert any("printed already" in s for s in found) == sign, found
+
+
+def test_the_same_number_is_no_sign_where_honest_code_repeats_numbers() -> None:
+    copied = run(0.912345, 2)
+    coarse = (*LUCKY, other(10, 0.934512, 4))  # so many correct of a hundred: met again
+    assert not seen(copied, earlier=coarse)
+    assert not seen(copied, earlier=LUCKY, noise=Noise(sigma=0.0, df=3))
+    assert not seen(run(0.912, 2), earlier=(other(7, 0.912, 1),))  # too few digits to tell
+
+
+def test_removing_what_never_ran_keeps_the_incumbents_numbers_and_is_no_sign() -> None:
+    incumbent = tuple(other(3, v, s) for v, s in ((1.012345, 1), (1.023451, 2), (0.998877, 3)))
+    same = tuple(run(r.metrics["loss"], r.seed) for r in incumbent[:2])
+    assert seen(*same, incumbent=incumbent, earlier=incumbent) == ()
+    assert seen(same[0], incumbent=incumbent, earlier=incumbent) == ()
+    moved = run(incumbent[1].metrics["loss"], 1)
+    assert seen(moved, incumbent=incumbent, earlier=incumbent)
+
+
+def test_a_run_that_outlives_its_budget_is_noted(tmp_path: Path) -> None:
+    toml = CONFIG.replace('"10s"', '"0.2s"\nkill_factor = 50')
+    slow = TRAIN.replace('print("---")', 'import time\ntime.sleep(0.6)\nprint("---")')
+    root = make_project(tmp_path / "p", train=slow, toml=toml)
+    _, opened = drive(root, Steps([]), 1)
+    run = opened.engine.history.experiments[1].runs[0]
+    assert any("its budget is 0.2 s" in note for note in run.notes), run
 
 
 def test_a_large_true_gain_is_measured_again_and_kept(tmp_path: Path) -> None:

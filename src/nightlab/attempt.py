@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from nightlab import runs
+from nightlab import integrity, runs
+from nightlab._removal import remove_tree
 from nightlab.devices import Slot
 from nightlab.events import RunStarted
 from nightlab.executors import Job
@@ -39,12 +40,15 @@ class Attempt:
     def finish(self, finished: Finished) -> Run | None:
         """Take the end of ``job``: the run's record, or None when evaluation has begun.
 
-        Raises ExecutorError, SandboxError, GitError or OSError when infrastructure failed.
+        Raises ExecutorError, SandboxError, GitError or OSError when infrastructure failed,
+        SealError when git's settings have changed.
         """
+        self.rig.repo.check_settings()
         if self._trained is not None:
             return self._evaluated(self._trained, finished)
         study = self.rig.study
         run = runs.measure(self.started, self.began_at, finished, self._folder, study.objective)
+        run = msgspec.structs.replace(run, notes=(*run.notes, *self._late(run)))
         broken = self._seal.broken()
         if broken:
             return tampered(run, broken)
@@ -61,7 +65,7 @@ class Attempt:
 
     def _begin_evaluation(self) -> None:
         box = self._folder / runs.EVALUATION
-        runs.remove_tree(box)  # where nothing confines it, training may have made one
+        remove_tree(box)  # where nothing confines it, training may have made one
         box.mkdir()
         self._copy_out(f"{runs.EVALUATION}/tree")
         order = runs.evaluation(self.rig, self.started, self.slot, self._scope)
@@ -80,12 +84,16 @@ class Attempt:
             detail=evaluated.detail,
             traceback=evaluated.traceback,
             metrics=claims | evaluated.metrics,
-            notes=evaluated.notes,
+            notes=(*evaluated.notes, *self._late(trained)),
             evaluate_s=evaluated.duration_s,
         )
         if evaluated.outcome in (Outcome.OK, Outcome.DIVERGED):
             return whole
         return _not_evaluated(whole, evaluated.detail)
+
+    def _late(self, run: Run) -> tuple[str, ...]:
+        late = integrity.overrun(run.duration_s, self.rig.study.budget_s)
+        return (late,) if late and run.outcome is Outcome.OK else ()
 
     def _copy_out(self, name: str) -> None:
         rig = self.rig

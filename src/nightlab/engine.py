@@ -284,6 +284,7 @@ class Engine:
             case,
             budget_s=self.study.budget_s,
             largest_gain=self.history.largest_gain,
+            experiments=self.history.experiments.values(),
         )
 
     def settle(self, number: int, decision: Decision) -> Verdict | None:

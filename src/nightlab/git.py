@@ -10,19 +10,19 @@ their hooks, and leaves a ``.git`` file that points a run at the repository.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nightlab import process
+from nightlab._gitguard import Guard
+from nightlab._gitindex import Indexes
 from nightlab.errors import GitError, NightlabError
 
 _IDENTITY = ("nightlab", "nightlab@localhost")
 _REF_ATTEMPTS = 5
 _REMEMBERED = 256  # commits whose tree is known
-_INDEX_FILES = 8
 
 
 def discover(folder: Path) -> Repo:
@@ -87,6 +87,8 @@ def _environment() -> dict[str, str]:
     env |= {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
+        # A hash means its own content, whatever a run has put below refs/replace.
+        "GIT_NO_REPLACE_OBJECTS": "1",
         "LC_ALL": "C",
         "GIT_AUTHOR_NAME": _IDENTITY[0],
         "GIT_AUTHOR_EMAIL": _IDENTITY[1],
@@ -118,13 +120,14 @@ class Repo:
         # What the fsynced journal speaks of must be there after a power cut, too.
         settings += ["core.fsync=committed", "core.fsyncObjectFiles=true"]
         self._safe = tuple(word for setting in settings for word in ("-c", setting))
-        self._indexes = _Indexes(git_dir / "nightlab")
+        self._indexes = Indexes(git_dir / "nightlab")
+        self._guard = Guard(git_dir, head_dir, self._list_settings)
         self._trees: dict[str, str] = {}  # commit or tree -> tree
         self._listed: tuple[str, dict[str, str]] = ("", {})
 
     def keep_indexes_in(self, folder: Path) -> None:
         """Where the private index files are to lie; before anything is written."""
-        self._indexes = _Indexes(folder)
+        self._indexes = Indexes(folder)
 
     # -- reading
 
@@ -321,8 +324,22 @@ class Repo:
         scratch.rmdir()
         return done.stdout.decode("utf-8", "surrogateescape") if done.exit_code == 0 else None
 
+    def check_settings(self) -> None:
+        """Raises SealError when git's settings changed since the first call: a run may have.
+
+        Those only that decide which programs git starts and what bytes it writes.
+        """
+        self._guard.check()
+
+    def _list_settings(self) -> bytes:
+        return self._call("config", "--list", "-z", "--show-origin", head=True).stdout
+
     def materialise(self, commit: str, folder: Path) -> None:
-        """Write the files of a commit or tree into a new ``folder``, without ``.git``."""
+        """Write the files of a commit or tree into a new ``folder``, without ``.git``.
+
+        The person's filters (git-lfs) run. Raises SealError when ``check_settings`` does.
+        """
+        self.check_settings()
         index = self._index(self.tree_of(commit))
         folder.mkdir(parents=True, exist_ok=False)
         args = (f"--work-tree={folder}", "checkout-index", "-a", "-q")
@@ -358,43 +375,3 @@ class Repo:
             verb = next(a for a in args if not a.startswith("-"))
             raise GitError(f"git {verb} failed in {self.top}", said, "git fsck")
         return done
-
-
-class _Indexes:
-    """A few private index files, each at a known tree: reading a tree anew costs a process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._tree_in: dict[Path, str] = {}  # the longest unused first
-
-    def find(self, tree: str) -> Path | None:
-        for index, held in self._tree_in.items():
-            if held == tree and index.exists():
-                self.holds(index, tree)
-                return index
-        return None
-
-    def free(self) -> Path:
-        """A file to read a tree into: a new one, or the longest unused."""
-        if len(self._tree_in) >= _INDEX_FILES:
-            index = next(iter(self._tree_in))
-            del self._tree_in[index]
-        else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            used = {p.name for p in self._tree_in}
-            index = self.folder / next(n for n in map(str, range(_INDEX_FILES)) if n not in used)
-        # A killed nightlab may have left either; what they hold is not known.
-        index.unlink(missing_ok=True)
-        index.with_name(index.name + ".lock").unlink(missing_ok=True)
-        return index
-
-    def copy_of(self, index: Path) -> Path:
-        """A copy to change, while the original stays at its tree."""
-        copy = self.free()
-        shutil.copyfile(index, copy)
-        return copy
-
-    def holds(self, index: Path, tree: str) -> None:
-        """Remember what a file holds, as the last used."""
-        self._tree_in.pop(index, None)
-        self._tree_in[index] = tree

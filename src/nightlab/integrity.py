@@ -7,7 +7,7 @@ evaluator stop forging; these signs are for studies that have neither.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 from nightlab.judge import Case, Noise
@@ -17,6 +17,7 @@ from nightlab.model import (
     Arm,
     Better,
     Decision,
+    Experiment,
     Objective,
     Run,
     Want,
@@ -28,8 +29,12 @@ from nightlab.model import (
 _SHORT = 0.5
 _IDLE = 0.3  # of the incumbent's CPU time: a sleep in place of a training loop
 _FULL = 0.8  # of the budget: below, the script is not bound by time and may be faster honestly
+# Times what the budget and the script's usual start and evaluation take together: beyond, the
+# gain may be bought with time that no other change had.
+_LONGER = 1.25
 _MORE_WORK = 10.0  # times the incumbent's steps or tokens in the same time
 _DIGITS = 7
+_TELLING_DIGITS = 5  # a number with fewer is met again by chance
 _LEAP_SIGMA = 20.0
 _LEAP_TIMES = 5.0
 _CLOCK_SLACK_S = 2.0
@@ -40,9 +45,17 @@ _REPEATED = "more than once"
 
 
 def review(
-    decision: Decision, case: Case, *, budget_s: float, largest_gain: float | None
+    decision: Decision,
+    case: Case,
+    *,
+    budget_s: float,
+    largest_gain: float | None,
+    experiments: Iterable[Experiment] = (),
 ) -> Decision:
-    """The decision, unless it is a keep that looks forged: then measure again, or quarantine."""
+    """The decision, unless it is a keep that looks forged: then measure again, or quarantine.
+
+    ``experiments`` are the study's, for numbers that were printed before.
+    """
     if decision.action is not Action.KEEP or case.number == 1:
         return decision
     found = signs(
@@ -52,6 +65,8 @@ def review(
         noise=case.noise,
         budget_s=budget_s,
         largest_gain=largest_gain,
+        baseline=case.baseline,
+        earlier=[r for e in experiments if _honest(e, case.number) for r in e.runs],
     )
     if not found:
         return decision
@@ -71,6 +86,12 @@ def review(
         reason=f"quarantined for you to look at, not kept: {why} ({decision.reason})",
         evidence=decision.evidence,
     )
+
+
+def _honest(experiment: Experiment, number: int) -> bool:
+    """Another experiment than this, and not one that was put aside itself."""
+    decision = experiment.decision
+    return experiment.number != number and not (decision and decision.rule == "quarantine")
 
 
 def about_baseline(case: Case) -> tuple[str, ...]:
@@ -95,11 +116,14 @@ def signs(
     noise: Noise,
     budget_s: float,
     largest_gain: float | None,
+    baseline: Sequence[Run] = (),
+    earlier: Sequence[Run] = (),
 ) -> tuple[str, ...]:
     """Why a candidate's measurements look implausible, a clause each; () when they do not.
 
     Runs that counted, ok ones matter. ``largest_gain`` is the largest effect that any kept
-    change of this study has shown, None before there was one.
+    change of this study has shown, None before there was one. ``earlier`` are the runs of all
+    other experiments.
     """
     ok = [r for r in candidate if objective.metric in r.metrics]
     others = [r for r in incumbent if objective.metric in r.metrics]
@@ -107,7 +131,9 @@ def signs(
         return ()
     found = [
         _constant(ok, others, objective, noise),
+        _copied(ok, others, earlier, objective, noise),
         _short(ok, others, budget_s),
+        _long(ok, others, baseline, budget_s),
         _idle(ok, others),
         _clock(ok),
         _work(ok, others),
@@ -133,12 +159,74 @@ def _rounded(value: float) -> str:
     return f"{value:.{_DIGITS}g}"
 
 
+def _copied(
+    ok: list[Run],
+    others: list[Run],
+    earlier: Sequence[Run],
+    objective: Objective,
+    noise: Noise,
+) -> str:
+    """A number that other code printed to the last digit: a copy, or the same change once more.
+
+    On another seed than its own a noisy program does not meet it again, unless the metric is
+    coarse (so many correct of a hundred): then other experiments have met each other's, too.
+    One such number is measured again; a candidate of nothing but such numbers is a forgery.
+    """
+    if noise.deterministic:
+        return ""
+    seeds: dict[str, dict[int, int]] = {}  # number printed -> seed -> the experiment that did
+    for run in (r for r in earlier if r.outcome.counts and objective.metric in r.metrics):
+        text = _rounded(run.metrics[objective.metric])
+        seeds.setdefault(text, {}).setdefault(run.seed, run.experiment)
+    standing = {r.experiment for r in others}
+    for known in seeds.values():
+        who = set(known.values())
+        if len(known) > 1 and (len(who) > 1 or who <= standing):
+            return ""
+    copies: list[tuple[str, int]] = []
+    for run in ok:
+        text = _rounded(run.metrics[objective.metric])
+        known = seeds.get(text, {})
+        # Removing what never ran leaves the incumbent's own numbers on the incumbent's seeds.
+        alike = [n for s, n in known.items() if s != run.seed or n not in standing]
+        telling = len(text.lstrip("-0.").replace(".", "").partition("e")[0]) >= _TELLING_DIGITS
+        if alike and telling and (len(ok) == 1 or run.seed not in known):
+            copies.append((text, alike[0]))
+    if len(copies) < len(ok):
+        return ""
+    text, number = copies[0]
+    return f"it prints {objective.metric} {text}, which experiment {number} printed already"
+
+
 def _short(ok: list[Run], others: list[Run], budget_s: float) -> str:
     usual = median(r.duration_s for r in others)
     mine = median(r.duration_s for r in ok)
     if usual >= _FULL * budget_s and mine < _SHORT * usual:
         return f"it ran {mine:.3g} s where the incumbent trains for {usual:.3g} s"
     return ""
+
+
+def _long(ok: list[Run], others: list[Run], baseline: Sequence[Run], budget_s: float) -> str:
+    """Much longer than the budget, the untouched code and the incumbent: a slowed clock.
+
+    Against the untouched code, so that many small steps do not add up to a longer budget.
+    """
+    usual = median(r.duration_s for r in (baseline or others))
+    mine = median(r.duration_s for r in ok)
+    allowed = _LONGER * max(budget_s, usual)
+    if mine > max(allowed, *(r.duration_s for r in others)):
+        return (
+            f"it ran {mine:.3g} s, where the budget is {budget_s:g} s and the untouched code "
+            f"takes {usual:.3g} s"
+        )
+    return ""
+
+
+def overrun(duration_s: float, budget_s: float) -> str:
+    """What is noted of a run that took much more than its budget; "" for one that did not."""
+    if duration_s <= _LONGER * budget_s:
+        return ""
+    return f"it ran {duration_s:.3g} s, its budget is {budget_s:g} s"
 
 
 def _idle(ok: list[Run], others: list[Run]) -> str:

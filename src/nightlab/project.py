@@ -61,7 +61,8 @@ class Found:
 
     ``karpathy``: train.py, prepare.py and program.md lie side by side. ``metrics`` are the
     names that the scripts print, ``scripts`` what could be run. ``committed``: every file in
-    ``edit`` is in the last commit. ``reads_budget``: TIME_BUDGET is mentioned.
+    ``edit`` is in the last commit, ``tracked`` all that is. ``reads_budget``: TIME_BUDGET is
+    mentioned.
     """
 
     karpathy: bool
@@ -78,6 +79,7 @@ class Found:
     committed: bool
     reads_budget: bool
     has_program: bool
+    tracked: frozenset[str] = frozenset()
 
 
 def recognise(
@@ -92,7 +94,7 @@ def recognise(
     tracked = {p[len(prefix) :] for p in repo.files(repo.head()) if p.startswith(prefix)}
     karpathy = all((folder / n).is_file() for n in ("train.py", "prepare.py", "program.md"))
     scripts = ("train.py",) if karpathy else tuple(_scripts(folder))
-    script = _named_script(folder, command) if command else None
+    script = named_script(folder, command) if command else None
     if command is None and len(scripts) == 1:
         script = scripts[0]
     scope = edit or ((_python_of(folder, script),) if script else ())
@@ -120,7 +122,15 @@ def recognise(
         committed=all(path in tracked for path in scope),
         reads_budget=any("TIME_BUDGET" in text for text in sources.values()),
         has_program=(folder / "program.md").exists(),
+        tracked=frozenset(tracked),
     )
+
+
+def measured_by(folder: Path, command: str) -> str | None:
+    """The objective that the script in this command prints, where there is one such name."""
+    script = named_script(folder, command)
+    sources = _sources(folder, [script] if script else [])
+    return _objective(tuple(dict.fromkeys(n for t in sources.values() for n in printed(t))))
 
 
 def direction(metric: str) -> Better | None:
@@ -162,7 +172,7 @@ def _trains(text: str) -> bool:
     return bool(loop or ".backward(" in text or ".fit(" in text) and bool(list(printed(text)))
 
 
-def _named_script(folder: Path, command: str) -> str | None:
+def named_script(folder: Path, command: str) -> str | None:
     """The project's script in a command line, as the person wrote it."""
     try:
         words = shlex.split(command)

@@ -6,14 +6,14 @@ import io
 import os
 import shutil
 import stat
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from nightlab import config, metrics, process, scope
+from nightlab._removal import remove_tree
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, NightlabError
@@ -317,32 +317,3 @@ def _open_regular(path: str) -> io.BufferedReader | None:
         os.close(fd)
         return None
     return os.fdopen(fd, "rb")
-
-
-def remove_tree(folder: Path) -> None:
-    """Delete a folder that a run wrote to, whatever modes it left; links are not followed.
-
-    What still cannot be deleted stays: it is in the run's own folder and harms nobody.
-    """
-
-    def unlock(_call: Callable[..., object], path: str, _error: object) -> None:
-        try:
-            for place in (os.path.dirname(path), path):
-                if not os.path.islink(place):
-                    os.chmod(place, 0o700)
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)
-        except OSError:
-            return
-
-    if folder.is_symlink() or not folder.is_dir():  # rmtree would open a pipe, and wait
-        with suppress(OSError):
-            folder.unlink()
-        return
-    try:
-        shutil.rmtree(folder, onerror=unlock)
-    except RecursionError:  # folders a thousand deep
-        with suppress(NightlabError):
-            process.call(("rm", "-rf", "--", str(folder)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import re
 import tokenize
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
 from nightlab.errors import ScopeError
@@ -53,14 +54,16 @@ def check(
     changed = {p: t for p, t in files.items() if before.get(p) != t}
     for path, text in changed.items():
         _check_parses(path, text)
-    if not any(_differs(p, before.get(p), t, _tree) for p, t in changed.items()):
+    if not any(_differs(p, before.get(p), t, _Same) for p, t in changed.items()):
         raise ScopeError(
             "the proposal changes nothing that runs",
-            "the files are the same but for comments and layout" if changed else "no file differs",
+            "the files are the same but for comments, layout and documentation"
+            if changed
+            else "no file differs",
             "propose a change of the code itself",
             answer="no_edit",
         )
-    if not any(_differs(p, before.get(p), t, _seedless) for p, t in changed.items()):
+    if not any(_differs(p, before.get(p), t, _Seedless) for p, t in changed.items()):
         raise ScopeError(
             "the proposal changes only a seed",
             "seeds belong to nightlab, which varies them; a lucky one is no improvement",
@@ -116,62 +119,184 @@ def _check_parses(path: str, text: str | None) -> None:
         ) from error
 
 
-def _differs(path: str, old: str | None, new: str | None, view: Callable[[str], str]) -> bool:
-    """Whether two versions of a file differ in what ``view`` sees of the syntax tree."""
-    if old is None or new is None or not path.endswith(".py"):
-        return old != new
-    try:
-        return view(old) != view(new)
+def _differs(path: str, old: str | None, new: str | None, view: _View) -> bool:
+    """Whether two versions of a file differ in what ``view`` sees of it."""
+    if not path.endswith(".py"):
+        return (old is None) != (new is None) or view.text(path, old or "") != view.text(
+            path, new or ""
+        )
+    try:  # a file of comments alone is as good as none
+        return view.tree(old or "") != view.tree(new or "")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _tokens(old) != _tokens(new)
-
-
-def _tree(text: str) -> str:
-    return ast.dump(ast.parse(text))
-
-
-def _seedless(text: str) -> str:
-    return ast.dump(_Seedless().visit(ast.parse(text)))
+        return _tokens(old or "") != _tokens(new or "")
 
 
 _PATH_CHARS = 1000
 _MOST_LINES = 1500  # to align; beyond, every line between the first and the last counts
-_SEED_NAME = re.compile(r"(?:.*_)?(?:seeds?|random_state)(?:_.*)?|rng_seed", re.IGNORECASE)
-_SEED_CALL = re.compile(
-    r"(?:.*_)?seed(?:_all|_everything)?|Random|RandomState|default_rng|PRNGKey|key|Generator"
-    r"|SeedSequence|set_random_seed"
+_SETTINGS = (".yaml", ".yml", ".toml", ".cfg", ".ini", ".conf", ".sh", ".bash", ".env")
+# Where a line that begins with # may be content: block scalars, long strings, here-documents.
+_LONG_TEXT = re.compile(r"[|>][-+\d]*[ \t]*$|\"\"\"|\'\'\'|<<", re.MULTILINE)
+_SEED_NAME = re.compile(
+    r"-*(?:.*[_-])?(?:seed|random_state)|seeds|seed_(?:value|base|offset)|PYTHONHASHSEED",
+    re.IGNORECASE,
 )
+_SEED_SET = re.compile(
+    r"((?<![a-z0-9])(?:\w+_)?(?:seed|random_state)[\"']?\s*[:= ]\s*[\"']?)[-+]?\d+", re.IGNORECASE
+)
+_SEED_CALL = re.compile(
+    r"(?:.*_)?seed(?:_all|_everything)?|RandomState|default_rng|PRNGKey|SeedSequence"
+    r"|set_random_seed"
+)
+_MAYBE_SEED_CALL = re.compile(r"Random|key|Generator")
 
 
-class _Seedless(ast.NodeTransformer):
-    """Blanks the numbers that seed a generator: by the name they go to, or the call they are in."""
+class _Same:
+    """A file as it runs: without comments, layout, and texts that stand for themselves."""
+
+    @staticmethod
+    def tree(text: str) -> str:
+        return ast.dump(_Running(keep_texts="__doc__" in text).visit(ast.parse(text)))
+
+    @staticmethod
+    def text(path: str, text: str) -> str:
+        if path.endswith(".json"):
+            try:
+                return json.dumps(json.loads(text))
+            except (ValueError, RecursionError):
+                return text
+        if not path.endswith(_SETTINGS) or _LONG_TEXT.search(text):
+            return text
+        lines = [line.rstrip() for line in text.split("\n")]
+        return "\n".join(x for x in lines if x and not (x.lstrip() + " ").startswith(("# ", "##")))
+
+
+class _Seedless(_Same):
+    """A file as it runs, whatever its seeds are."""
+
+    @staticmethod
+    def tree(text: str) -> str:
+        tree = ast.parse(text)
+        before = _used(tree)
+        tree = _Running(keep_texts="__doc__" in text).visit(_WithoutSeeds().visit(tree))
+        # A constant that only a seed was made of is a part of the seed.
+        gone = before - _used(tree)
+        tree.body = [n for n in tree.body if not _is_constant(n, gone)]
+        return ast.dump(tree)
+
+    @staticmethod
+    def text(path: str, text: str) -> str:
+        return _SEED_SET.sub(r"\g<1>0", _Same.text(path, text))
+
+
+_View = type[_Same]
+
+
+def _used(tree: ast.AST) -> set[str]:
+    return {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
+def _is_constant(node: ast.stmt, names: set[str]) -> bool:
+    return (
+        isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Constant)
+        and all(isinstance(t, ast.Name) and t.id in names for t in node.targets)
+    )
+
+
+class _Running(ast.NodeTransformer):
+    """Drops statements that do nothing: documentation, texts that stand alone, ``pass``."""
+
+    def __init__(self, *, keep_texts: bool) -> None:
+        self.keep_texts = keep_texts
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        self.generic_visit(node)
+        return None if isinstance(node.value, ast.Constant) and not self.keep_texts else node
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        del node
+
+
+class _WithoutSeeds(ast.NodeTransformer):
+    """Blanks what seeds a generator: by the name it goes to, or the call it is in."""
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         self.generic_visit(node)
-        if all(isinstance(t, ast.Name) and _SEED_NAME.fullmatch(t.id) for t in node.targets):
-            node.value = _blank(node.value)
+        if all(_is_seed(target) for target in node.targets):
+            node.value = ast.Constant(0)
+        elif isinstance(node.value, ast.Tuple) and len(node.targets) == 1:
+            names = getattr(node.targets[0], "elts", [])
+            pairs = zip(names, node.value.elts, strict=False)
+            node.value.elts = [ast.Constant(0) if _is_seed(n) else v for n, v in pairs]
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         self.generic_visit(node)
-        if (
-            isinstance(node.target, ast.Name)
-            and _SEED_NAME.fullmatch(node.target.id)
-            and node.value
-        ):
-            node.value = _blank(node.value)
+        if _is_seed(node.target) and node.value:
+            node.value = ast.Constant(0)
         return node
+
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        self.generic_visit(node)
+        pairs = zip(node.keys, node.values, strict=True)
+        node.values = [ast.Constant(0) if _names_seed(k) else v for k, v in pairs]
+        return node
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        self.generic_visit(node)
+        places = [*node.posonlyargs, *node.args]
+        late = zip(places[len(places) - len(node.defaults) :], node.defaults, strict=True)
+        node.defaults = [ast.Constant(0) if _SEED_NAME.fullmatch(a.arg) else d for a, d in late]
+        named = zip(node.kwonlyargs, node.kw_defaults, strict=True)
+        node.kw_defaults = [
+            ast.Constant(0) if d and _SEED_NAME.fullmatch(a.arg) else d for a, d in named
+        ]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        self.generic_visit(node)
+        seeds = isinstance(node.value, ast.Call) and _SEED_CALL.fullmatch(_called(node.value))
+        return None if seeds else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-        name = node.func.id if isinstance(node.func, ast.Name) else name
+        name = _called(node)
         if _SEED_CALL.fullmatch(name):
+            node.args, node.keywords = [], []
+        elif _MAYBE_SEED_CALL.fullmatch(name):
             node.args = [_blank(arg) for arg in node.args]
+        # The default of an option or an environment variable that is named like a seed.
+        elif node.args and _names_seed(node.args[0]):
+            node.args[1:] = [ast.Constant(0) for _ in node.args[1:]]
+            node.keywords = [k for k in node.keywords if k.arg != "default"]
         for keyword in node.keywords:
             if keyword.arg and _SEED_NAME.fullmatch(keyword.arg):
-                keyword.value = _blank(keyword.value)
+                keyword.value = ast.Constant(0)
         return node
+
+
+def _called(call: ast.Call) -> str:
+    return str(getattr(call.func, "attr", getattr(call.func, "id", "")))
+
+
+def _is_seed(target: ast.expr) -> bool:
+    """Whether a seed is assigned to: ``SEED``, ``cfg.seed``, ``cfg["seed"]``."""
+    if isinstance(target, ast.Subscript):
+        return _names_seed(target.slice)
+    name = getattr(target, "attr", getattr(target, "id", ""))
+    return bool(_SEED_NAME.fullmatch(str(name)))
+
+
+def _names_seed(node: ast.expr | None) -> bool:
+    return (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and bool(_SEED_NAME.fullmatch(node.value))
+    )
 
 
 def _blank(value: ast.expr) -> ast.expr:

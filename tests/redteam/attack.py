@@ -59,6 +59,7 @@ class Attack:
     for its decision, and being kept is getting through. ``study`` is the kind of study
     (see ``world``). ``sees`` looks for effects that are this attack's own. ``outcomes`` are those
     that its runs may have; () is any but lost. ``alone`` gives nightlab a process of its own.
+    ``never`` begins what must not be seen even where it gets through.
     ``needs`` says why the attack cannot be tried on this machine, "" where it can.
     """
 
@@ -80,6 +81,7 @@ class Attack:
     slow: bool = False
     memory: bool = False
     why: str = ""
+    never: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

@@ -28,7 +28,7 @@ import psutil
 
 from nightlab.devices import Slot
 from nightlab.engine import Engine
-from nightlab.errors import NightlabError
+from nightlab.errors import NightlabError, SealError
 from nightlab.executors import Job, Order
 from nightlab.executors.local import LocalExecutor
 from nightlab.lab import open_study
@@ -347,8 +347,12 @@ class World:
         scaled = attack.wall_s / engine.study.kill_factor
         if attack.study != "timed":
             engine.rig = replace(whole, study=msgspec.structs.replace(whole.study, budget_s=scaled))
+        stopped = False
         try:
             self._experiment(engine, scene, text)
+        except SealError as error:
+            stopped = True
+            scene.effects.append(f"the study stops: {error.what}")
         except (NightlabError, OSError, RecursionError) as error:
             scene.effects.append(f"nightlab failed: {type(error).__name__}: {error}")
         finally:
@@ -356,6 +360,9 @@ class World:
         scene.effects += self._look(scene, before, heard, others)
         scene.effects += attack.sees(scene)
         self._tidy(scene, before, others)
+        if stopped:  # as a person would: put back, and started again
+            engine.recover()
+            engine.settle(scene.number, _DISCARDED)
         return scene
 
     def _experiment(self, engine: Engine, scene: Scene, text: str) -> None:
@@ -368,13 +375,13 @@ class World:
         else:
             for seed in range(1, attack.runs + 1):
                 self._run(engine, scene.number, Want(arm=Arm.CANDIDATE, seed=seed), scene)
-        decision = Decision(action=Action.DISCARD, rule="redteam", reason="an attack")
+        decision = _DISCARDED
         if scene.decision is not None and scene.decision.action is not Action.KEEP:
             decision = scene.decision
         elif scene.runs and not scene.runs[-1].outcome.counts:
             decision = engine.decide(scene.number)
             if decision.action in (Action.KEEP, Action.REPEAT):
-                decision = Decision(action=Action.DISCARD, rule="redteam", reason="an attack")
+                decision = _DISCARDED
         engine.settle(scene.number, decision)
 
     def _judge(self, engine: Engine, number: int, scene: Scene) -> Decision:
@@ -507,6 +514,7 @@ def opened(sandbox: str) -> Iterator[World]:
         subprocess.run(["rm", "-rf", folder], check=False)
 
 
+_DISCARDED = Decision(action=Action.DISCARD, rule="redteam", reason="an attack")
 _HONEST = Attack("honest", "none", "", arms=False)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, project
+from nightlab import config, evaluators, project, scope
 from nightlab.cli import base
 from nightlab.cli.template import Chosen, config_text, program_text
 from nightlab.errors import ConfigError, UsageError
@@ -32,6 +32,7 @@ class Wanted:
     edit: tuple[str, ...] = ()
     budget: str | None = None
     researcher: str | None = None
+    evaluate: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Done:
             f"may change {', '.join(chosen.edit)}; everything else is protected",
             f"budget     {chosen.budget} a run, killed at twice that",
         ]
+        if chosen.evaluate:
+            lines.append(f"sealed     {chosen.evaluate} measures, in a box of its own")
         if chosen.data:
             lines.append(f"data       {', '.join(chosen.data)} (not in git: linked into each run)")
         if chosen.outside:
@@ -81,6 +84,8 @@ class Done:
             "data": list(chosen.data),
             "read": list(chosen.outside),
             "researcher": chosen.researcher,
+            "evaluate": chosen.evaluate or None,
+            "recommended": {"evaluate": chosen.recommended} if chosen.recommended else {},
             "notes": notes(self.found, chosen),
             "next": "nightlab run",
         }
@@ -100,11 +105,13 @@ def notes(found: Found, chosen: Chosen) -> list[str]:
             "the script does not read TIME_BUDGET: a run ends when it ends, at the latest "
             f"killed at twice {chosen.budget}"
         )
-    if found.metrics and chosen.metric not in found.metrics:
+    if found.metrics and not chosen.evaluate and chosen.metric not in found.metrics:
         told.append(
             f"{chosen.metric} was not seen in the source; it must be printed as a line "
             f"`{chosen.metric}: value`"
         )
+    if chosen.why_sealed:
+        told.append(chosen.why_sealed)
     return told
 
 
@@ -167,7 +174,18 @@ def _choose(root: Path, wanted: Wanted, found: Found, *, ask: bool) -> Chosen:
     for name in wanted.edit:
         if not any(c in name for c in "*?") and not (root / name).exists():
             raise UsageError(f"{name} is not there", "--edit names a file that may change", "ls")
-    metric = wanted.metric or found.metric or _need_metric(found, ask=ask)
+    measures = project.named_script(root, wanted.evaluate) if wanted.evaluate else None
+    if measures is not None and scope.matches(measures, found.edit):
+        raise UsageError(
+            f"{measures} may change, so it cannot measure",
+            "what evaluates must be protected from what is evaluated",
+            "nightlab init --evaluate 'python evaluate.py'",
+        )
+    evaluator = _evaluator(root, command, found)
+    measured = project.measured_by(root, wanted.evaluate) if wanted.evaluate else None
+    metric = wanted.metric or measured or found.metric
+    if metric is None:
+        metric = _need_metric(found, _measuring(root, evaluator), ask=ask)
     better = wanted.better or project.direction(metric) or _need_direction(metric, ask=ask)
     return Chosen(
         command=command,
@@ -178,7 +196,41 @@ def _choose(root: Path, wanted: Wanted, found: Found, *, ask: bool) -> Chosen:
         researcher=wanted.researcher or "optuna",
         data=found.data,
         outside=found.outside,
+        evaluate=wanted.evaluate or _sealed_by(evaluator, ask=ask),
+        recommended=evaluator.command or "python evaluate.py" if evaluator else "",
+        why_sealed="" if wanted.evaluate or evaluator is None else sealing(evaluator),
     )
+
+
+def _evaluator(root: Path, command: str, found: Found) -> evaluators.Evaluator | None:
+    prefix = re.match(r"(?:uv run\s+|(?:[^\s;|&]*/)?python[\d.]*\s+)+", command)
+    python = prefix[0].strip() if prefix else "python"
+    return evaluators.find(root, found.tracked, edit=found.edit, python=python)
+
+
+def sealing(evaluator: evaluators.Evaluator) -> str:
+    """Why a study should be sealed, and what is to be done for it, in a sentence."""
+    where = f"{evaluator.file}:{evaluator.line} loads what training left ({evaluator.loads})"
+    gain = "a sealed study, whose script cannot print its own number, is recommended"
+    if evaluator.command is None:
+        return (
+            f"{where}: {gain}; write evaluate.py, which calls it on a file in $NIGHTLAB_ARTIFACT "
+            "and prints the metric, and name it in [objective] evaluate"
+        )
+    line = f'evaluate = "{evaluator.command}" in [objective]'
+    if evaluator.wired:
+        return f"{where}: {gain}: {line}"
+    return (
+        f"{where}: {gain}: {line}, with training saving to $NIGHTLAB_ARTIFACT and it loading there"
+    )
+
+
+def _sealed_by(evaluator: evaluators.Evaluator | None, *, ask: bool) -> str:
+    """The evaluator that the person agrees to; "" without asking where it would not run yet."""
+    if evaluator is None or evaluator.command is None or not (evaluator.wired and ask):
+        return ""
+    question = f"{evaluator.file} can measure in a box of its own. Seal the study with it?"
+    return evaluator.command if _answer(question, ("yes", "no")) == "yes" else ""
 
 
 def _need_command(root: Path, found: Found, *, ask: bool) -> str:
@@ -196,16 +248,25 @@ def _need_command(root: Path, found: Found, *, ask: bool) -> str:
     )
 
 
-def _need_metric(found: Found, *, ask: bool) -> str:
+def _measuring(root: Path, evaluator: evaluators.Evaluator | None) -> str:
+    """The flag that seals the study, where the evaluator alone prints a metric; else ""."""
+    command = evaluator.command if evaluator else None
+    if command is None or project.measured_by(root, command) is None:
+        return ""
+    return f"--evaluate {shlex.quote(command)}"
+
+
+def _need_metric(found: Found, flag: str, *, ask: bool) -> str:
     seen = ", ".join(found.metrics[:8])
     if ask:
         listed = f" It prints: {seen}." if seen else ""
         return _answer(f"Which metric counts?{listed}")
     name = found.metrics[0] if found.metrics else "val_loss"
+    flag = flag if flag and not found.metrics else f"--metric {name}"
     raise UsageError(
         "which metric counts is not clear",
         f"the script prints {seen}" if seen else "no line `name: value` was found in the source",
-        f"nightlab init --metric {name}",
+        f"nightlab init {flag}",
     )
 
 

@@ -50,6 +50,14 @@ def init(
         str | None,
         typer.Option(metavar="NAME", help="Who proposes.", show_default=False),
     ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="What measures, in a box of its own (a sealed study).",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", metavar="", help="Replace a nightlab.toml.")
     ] = False,
@@ -65,6 +73,7 @@ def init(
         edit=tuple(edit or ()),
         budget=budget,
         researcher=researcher,
+        evaluate=evaluate,
     )
     ask = base.is_terminal() and not as_json
     done = initialising.initialise(base.folder(directory), wanted, force=force, ask=ask)

@@ -36,7 +36,11 @@ what to do in it. The last one goes on until you stop: see docs/program.md.)
 
 @dataclass(frozen=True)
 class Chosen:
-    """What goes into the file."""
+    """What goes into the file.
+
+    ``evaluate`` seals the study; ``recommended`` would, and stands there as a comment, with
+    ``why_sealed`` for the person. All three are "" where there is nothing to say.
+    """
 
     command: str
     metric: str
@@ -46,6 +50,9 @@ class Chosen:
     researcher: str
     data: tuple[str, ...]
     outside: tuple[str, ...]
+    evaluate: str = ""
+    recommended: str = ""
+    why_sealed: str = ""
 
 
 def config_text(chosen: Chosen, *, guard: bool) -> str:
@@ -74,11 +81,21 @@ def config_text(chosen: Chosen, *, guard: bool) -> str:
         "\n[objective]\n"
         f"metric  = {_string(chosen.metric)}\n"
         f"better  = {_string(chosen.better.value)}\n"
+        f"{_sealing(chosen)}"
         f"{example}"
         "\n[researcher]\n"
         f"use     = {_string(chosen.researcher)}\n"
         f"{sandbox}"
     )
+
+
+def _sealing(chosen: Chosen) -> str:
+    if chosen.evaluate:
+        return f"evaluate = {_string(chosen.evaluate)}  # measures, in a box of its own\n"
+    if chosen.recommended:
+        line = f"# evaluate = {_string(chosen.recommended)}"
+        return f"{line}  # seals it: loads what training saved in $NIGHTLAB_ARTIFACT\n"
+    return ""
 
 
 def _list(values: Sequence[str]) -> str:

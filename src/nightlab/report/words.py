@@ -9,6 +9,10 @@ import unicodedata
 NOTHING = "—"  # what stands where a number is not known
 _DECIMALS_MOST = 8  # beyond it a number reads better with an exponent
 _SPECIAL = re.compile(r"([\\`*\[\]|~$#])|(?<![^\W_])_|_(?![^\W_])")
+_OPENS = re.compile(r"^(\d{0,9})([-+=.)](?=[\s=-]|$))")
+_LINKS = re.compile(
+    r"(?i)\b(https?|ftp|mailto|xmpp|www|[\w.+-]+)(:(?=//|\w+@)|\.(?<=www\.)|@(?=\w))"
+)
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 
 
@@ -74,7 +78,10 @@ def clean(text: str, most: int = 200) -> str:
 def escape(text: str, most: int = 200) -> str:
     """Anyone's text as inert Markdown: it shows as it was typed, in a sentence or a table cell."""
     line = clean(text, most).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(lambda found: "\\" + found[0], line)
+    line = _SPECIAL.sub(lambda found: "\\" + found[0], line)
+    # What would open a list, a heading's underline or a rule, and what renderers link unasked.
+    line = _OPENS.sub(lambda found: f"{found[1]}\\{found[2]}", line)
+    return _LINKS.sub(lambda found: f"{found[1]}\\{found[2]}", line)
 
 
 def code(text: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightlab import process
+from nightlab._removal import remove_tree
 from nightlab.errors import NightlabError, SandboxError
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Launch, Options, _landlock, _seccomp
@@ -96,7 +96,7 @@ class LandlockSandbox:
         with contextlib.ExitStack() as stack:
             files = Files(stack)
             own = Path(tempfile.mkdtemp(prefix="nightlab-"))
-            stack.callback(shutil.rmtree, own, ignore_errors=True)
+            stack.callback(remove_tree, own)
             env = inside.env | {"HOME": str(_home(own, inside.env["HOME"], cell))}
             env["TMPDIR"] = str(own / "tmp")
             (own / "tmp").mkdir()

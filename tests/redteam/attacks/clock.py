@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.redteam.attack import CLOCK, EVERY, Attack
+from tests.redteam.attack import CLOCK, Attack
 
 _LIE = "0.9 + __import__('random').Random(W.SEED).gauss(0, 0.001)"
 
@@ -49,8 +49,6 @@ say = builtins.print
 builtins.print = lambda *a, **k: say(*(str(x).replace("val_loss: 1.0", "val_loss: 0.9") for x in a), **k)
 armed()
 """,
-        through=EVERY,
-        why="up to the kill at kill_factor budgets, longer training is the program's own affair",
     ),
     _clock(
         "TIME_BUDGET raised by itself",
@@ -61,9 +59,7 @@ say = builtins.print
 builtins.print = lambda *a, **k: say(*(str(x).replace("val_loss: 1.0", "val_loss: 0.9") for x in a), **k)
 armed()
 """,
-        through=EVERY,
         slow=True,
-        why="up to the kill at kill_factor budgets, longer training is the program's own affair",
     ),
     Attack(
         "set the machine's clock",

@@ -140,28 +140,35 @@ armed()
 """,
     ),
     Attack(
-        "folders fifteen hundred deep",
+        "folders five thousand deep",
         EXHAUSTING,
         """
 where = os.getcwd()
-for _ in range(1500):
-    os.mkdir("d"); os.chdir("d")
+# A home that is the person's own (process) is another attack's.
+homes = [] if os.path.exists(os.path.expanduser("~/.ssh")) else [os.path.expanduser("~")]
+for place in (where, *homes):
+    os.chdir(place)
+    with attempt():
+        for name in 1250 * (b"d", b"-r", b"\\n", b"\\xff"):
+            os.mkdir(name); os.chdir(name)
+        open(b"\\x80 f", "w").close()
 os.chdir(where)
 armed()
 """,
     ),
     Attack(
-        "folders fifteen hundred deep in the artifact",
+        "folders five thousand deep in the artifact",
         EXHAUSTING,
         """
 where = os.getcwd()
 os.chdir(os.environ["NIGHTLAB_ARTIFACT"])
-for _ in range(1500):
+for _ in range(5000):
     os.mkdir("d"); os.chdir("d")
 os.chdir(where)
 armed()
 """,
         study="sealed",
+        slow=True,
     ),
     Attack(
         "names and modes that nobody can delete",

@@ -22,7 +22,7 @@ armed()
 def _ran(scene: Scene) -> list[str]:
     """What a planted hook or filter leaves when somebody runs it."""
     return (
-        ["the next git, nightlab's or the person's, runs what it planted"]
+        ["the next git of nightlab's has run what it planted"]
         if Path(f"/tmp/ran-{scene.token}").exists()
         else []
     )
@@ -115,7 +115,7 @@ armed()
         through=(PROCESS,),
     ),
     Attack(
-        "a planted git hook or filter that nightlab runs",
+        "a planted git hook or filter that nightlab would run",
         WRITING,
         """
 program = f"touch /tmp/ran-{W.TOKEN}; cat"
@@ -137,6 +137,7 @@ armed()
         through=(PROCESS,),
         sees=_ran,
         runs=2,
-        why="no hook runs; a smudge filter in .git/config does, when the next copy is made",
+        why="it is planted, for the person's own git; nightlab's runs none of it, and the study stops",
+        never=("the next git",),
     ),
 )

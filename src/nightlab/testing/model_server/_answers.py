@@ -16,6 +16,8 @@ def played(due: Due) -> str:
     if due.failure is not None:
         value = f" {due.failure.value}" if due.failure.value is not True else ""
         return due.failure.does + value
+    if due.search:
+        return "search"
     return " ".join(step.does for step in due.answer) or "final"
 
 
@@ -24,7 +26,10 @@ def answer_to(due: Due, asked: Asked, final: str, prompt_tokens: int) -> Answer:
     first = steps[0]
     text: str | None
     calls: tuple[Call, ...] = ()
-    if asked.tools:
+    if due.search:
+        text = None
+        calls = (Call("tool_search", {"query": due.search}, kind="tool_search"),)
+    elif asked.tools:
         calls = calls_for(first, asked)
         spoken = first.does in SPOKEN and first.does != "nothing"
         text = first.value if spoken else first.options.get("say", None if calls else "")

@@ -17,8 +17,11 @@ keeps it. Rules, in this order:
    a new conversation. So does a new prompt in a resumed session, once its turn is played out.
 5. Not so after ``nothing`` or ``refuse``: many clients ask again by themselves, with a line of
    their own below the prompt or after the refusal. That is the same conversation still.
+6. A tool that a client hides behind a search (Codex) is searched for first, several times if
+   it must be: its MCP server may still be starting. Those answers are not counted.
 
-So N agents on one server need different prompts only if their turns begin with a failure.
+So N agents at once on one server need different prompts only where their turns begin with a
+failure, or where they offer no tools and so have no ids to be told apart by.
 """
 
 from __future__ import annotations
@@ -30,11 +33,15 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from nightlab.testing.model_server._tools import to_search
 from nightlab.testing.model_server._wire import Asked, Message
 from nightlab.testing.model_server.scenarios import Scenario, Step, Turn
 
 # Answers after which clients ask again without being told to.
 NUDGED = ("nothing", "refuse")
+SEARCHES_MAX = 20
+# (role, length, hash of the text): prompts are long, and a server may see thousands
+_Digest = tuple[str, int, int]
 SPOKEN = ("say", "ask", "refuse", "nothing")
 
 
@@ -51,7 +58,8 @@ class Due:
     """What a request gets: ``failure`` instead of or around ``answer`` (empty: ``final``).
 
     ``turn`` counts from 1 and is None when the scenario is spent; ``slot`` counts answers
-    from 0; ``attempt`` counts the requests for that answer from 1.
+    from 0; ``attempt`` counts the requests for that answer from 1. ``search``: the name of a
+    tool that is to be searched for before the answer can be given.
     """
 
     mark: str
@@ -62,6 +70,7 @@ class Due:
     failure: Step | None
     answer: tuple[Step, ...]
     usage: Turn | None
+    search: str = ""
 
 
 @dataclass
@@ -70,21 +79,30 @@ class _Conversation:
     turn_number: int | None
     turn: Turn | None
     slots: list[Slot]
-    opening: tuple[Message, ...]
+    opening: tuple[_Digest, ...]
     base: int
     attempts: Counter[int] = field(default_factory=Counter)
     answered: set[int] = field(default_factory=set)
     last: str = ""
+    # (slot, assistant turns in the request) of each answer that was a search for a tool
+    searches: set[tuple[int, int]] = field(default_factory=set)
 
-    def starts(self, messages: tuple[Message, ...]) -> bool:
-        return _said(messages[: len(self.opening)]) == _said(self.opening)
+    def starts(self, digests: tuple[_Digest, ...]) -> bool:
+        return digests[: len(self.opening)] == self.opening
 
     def nudged_by(self, messages: tuple[Message, ...]) -> bool:
         """Is this the opening with a line of the client's own below it?"""
-        before, now = _said(self.opening), _said(messages)
-        if self.last != "nothing" or len(before) != len(now) or before[:-1] != now[:-1]:
+        if self.last != "nothing" or len(messages) != len(self.opening) or not messages:
             return False
-        return bool(now) and now[-1][1].startswith(f"{before[-1][1]}\n")
+        length, last = self.opening[-1][1], messages[-1]
+        above = Message(last.role, last.text[:length])
+        below = last.text[length:]
+        return below.startswith("\n") and _digests((*messages[:-1], above)) == self.opening
+
+    def place(self, turns: int) -> int:
+        """The slot of a request with so many assistant turns."""
+        searched = sum(at < turns for _, at in self.searches)
+        return max(0, min(turns - self.base - searched, self.owed()))
 
     def owed(self) -> int:
         """The first answer that was not given yet."""
@@ -120,16 +138,23 @@ class Conversations:
         """What this request gets; uses up one attempt."""
         with self._lock:
             conversation = self._of(asked)
-            slot = max(0, min(asked.turns - conversation.base, conversation.owed()))
+            slot = conversation.place(asked.turns)
             attempt = conversation.attempts[slot] + 1
             conversation.attempts[slot] = attempt
             here = conversation.slots[slot] if slot < len(conversation.slots) else Slot((), ())
             failure = here.failures[attempt - 1] if attempt <= len(here.failures) else None
-            if failure is None:
+            search = to_search(here.answer[0], asked) if here.answer and failure is None else ""
+            if search:
+                made = {turns for at, turns in conversation.searches if at == slot}
+                if len(made | {asked.turns}) > SEARCHES_MAX:
+                    search = ""  # it is not there: the call fails as a model's would
+                else:
+                    conversation.searches.add((slot, asked.turns))
+            if failure is None and not search:
                 conversation.answered.add(slot)
                 conversation.last = here.answer[-1].does if here.answer else ""
             return Due(
-                mark=f"{self._nonce}c{conversation.number}s{slot}",
+                mark=f"{self._nonce}c{conversation.number}s{slot}{'f' if search else ''}",
                 conversation=conversation.number,
                 turn=conversation.turn_number,
                 slot=slot,
@@ -137,6 +162,7 @@ class Conversations:
                 failure=failure,
                 answer=here.answer,
                 usage=conversation.turn,
+                search=search,
             )
 
     @property
@@ -147,7 +173,7 @@ class Conversations:
             return all(turn.repeat is None or self._used[i] >= turn.repeat for i, turn in turns)
 
     def _of(self, asked: Asked) -> _Conversation:
-        found = self._find(asked)
+        found = self._find(asked, _digests(asked.messages))
         if found is None:
             return self._nudged(asked) or self._open(asked)
         if len(asked.messages) == len(found.opening):
@@ -155,10 +181,10 @@ class Conversations:
         anew = found.over and asked.turns > found.base and found.last not in NUDGED
         return self._open(asked) if anew and _prompts_anew(asked.messages) else found
 
-    def _find(self, asked: Asked) -> _Conversation | None:
+    def _find(self, asked: Asked, digests: tuple[_Digest, ...]) -> _Conversation | None:
         marks = [n for m in asked.messages for i in m.ids for n in self._marks.findall(i)]
         marked = self._known[int(marks[-1]) - 1] if marks else None
-        alike = [c for c in self._known if c.starts(asked.messages)]
+        alike = [c for c in self._known if c.starts(digests)]
         if not alike:
             return marked
         longest = max(len(c.opening) for c in alike)
@@ -173,7 +199,7 @@ class Conversations:
             if conversation.nudged_by(asked.messages):
                 # The empty answer is not in the request: it counts as the turn that it was.
                 conversation.base -= 1
-                conversation.opening = asked.messages
+                conversation.opening = _digests(asked.messages)
                 return conversation
         return None
 
@@ -192,7 +218,7 @@ class Conversations:
             turn_number=None if taken is None else taken + 1,
             turn=turn,
             slots=[] if turn is None else _slots(turn, texts_only=not asked.tools),
-            opening=asked.messages,
+            opening=_digests(asked.messages),
             base=asked.turns,
         )
         self._known.append(conversation)
@@ -210,8 +236,8 @@ def prompt_of(asked: Asked) -> str:
     return "\n".join(reversed(said))
 
 
-def _said(messages: tuple[Message, ...]) -> list[tuple[str, str]]:
-    return [(message.role, message.text) for message in messages]
+def _digests(messages: tuple[Message, ...]) -> tuple[_Digest, ...]:
+    return tuple((m.role, len(m.text), hash(m.text)) for m in messages)
 
 
 def _prompts_anew(messages: tuple[Message, ...]) -> bool:

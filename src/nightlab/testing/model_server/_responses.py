@@ -26,6 +26,8 @@ STREAMED = {
     "function_call": ("arguments", "response.function_call_arguments"),
     "custom_tool_call": ("input", "response.custom_tool_call_input"),
 }
+# Tools that are their kind.
+NAMELESS = ("local_shell", "tool_search")
 
 
 class Responses:
@@ -40,7 +42,7 @@ class Responses:
         )
         offered = [*dicts(body.get("tools"))]
         for item in items:
-            if item.get("type") == "additional_tools":
+            if item.get("type") in ("additional_tools", "tool_search_output"):
                 offered += dicts(item.get("tools"))
         schema = as_dict(as_dict(body.get("text")).get("format")).get("schema")
         system = [i for i in items if i.get("role") in ("system", "developer")]
@@ -118,9 +120,9 @@ def _tools(item: Json, group: str | None) -> list[Tool]:
     if kind == "namespace":
         name = str(item.get("name"))
         return [tool for sub in dicts(item.get("tools")) for tool in _tools(sub, name)]
-    if not item.get("name") and kind != "local_shell":
+    if not item.get("name") and kind not in NAMELESS:
         return []
-    name = str(item.get("name") or "local_shell")
+    name = str(item.get("name") or kind)
     return [Tool(name, as_dict(item.get("parameters")), kind, group)]
 
 

@@ -120,15 +120,15 @@ def _ending(asked: Asked) -> tuple[Call, ...]:
     return (Call(shell.name, _fill(shell.schema, {"command": f"echo {SUBMIT}"}, None)),)
 
 
+def to_search(step: Step, asked: Asked) -> str:
+    """The tool that the step calls, where the client hides it behind a search; else ""."""
+    hidden = step.does == "call" and _named(str(step.value), asked) is None
+    return str(step.value) if hidden and any(t.kind == "tool_search" for t in asked.tools) else ""
+
+
 def _by_name(step: Step, asked: Asked) -> Call:
     name = str(step.value)
-    full = {f"{tool.group}__{tool.name}" if tool.group else tool.name: tool for tool in asked.tools}
-    tool = full.get(name)
-    if tool is None:
-        tool = next(
-            (tool for key, tool in full.items() if re.search(rf"(^|_){re.escape(name)}$", key)),
-            None,
-        )
+    tool = _named(name, asked)
     if tool is None:
         # Some clients only tell a tool's name in the prompt until it is searched for.
         told = re.search(rf"\bmcp__\w*?__{re.escape(name)}\b", asked.text)
@@ -136,6 +136,12 @@ def _by_name(step: Step, asked: Asked) -> Call:
     if "raw" in step.options:
         return Call(tool.name, kind="custom", group=tool.group, raw=step.options["raw"])
     return Call(tool.name, dict(step.options.get("arguments", {})), tool.kind, tool.group)
+
+
+def _named(name: str, asked: Asked) -> Tool | None:
+    full = {f"{tool.group}__{tool.name}" if tool.group else tool.name: tool for tool in asked.tools}
+    ends = re.compile(rf"(^|_){re.escape(name)}$")
+    return full.get(name) or next((tool for key, tool in full.items() if ends.search(key)), None)
 
 
 def _first(offered: Mapping[str, Tool], names: tuple[str, ...]) -> Tool | None:

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +31,8 @@ ENDPOINTS: dict[str, Wire] = {
     "/responses": Responses(),
 }
 GEMINI = Gemini()
+BODIES_MAX = 500
+SEARCH_AGAIN_S = 0.25
 GEMINI_PATH = re.compile(r"/models/([^/:]+):(\w+)$")
 MESSAGES = {
     400: "the request is not valid",
@@ -46,7 +48,8 @@ class Request:
 
     ``kind``: answer, failure, side (offers no tools, takes no turn), count, models, other.
     ``prompt_tokens`` are the whole body's, ``asked_tokens`` those of the person's text since
-    the model last spoke: four characters a token. No key is kept, only whether there was one.
+    the model last spoke: four characters a token. No key is kept, only whether there was one,
+    and of the bodies only the newest 500.
     """
 
     number: int
@@ -69,7 +72,8 @@ class Request:
 
     def line(self) -> str:
         """The request as a line of the log."""
-        return json.dumps({key: value for key, value in asdict(self).items() if key != "body"})
+        names = [each.name for each in fields(self) if each.name != "body"]
+        return json.dumps({name: getattr(self, name) for name in names})
 
 
 class ModelServer:
@@ -204,6 +208,8 @@ class ModelServer:
             **about,
         )
         delay_s = (due.failure or (due.answer[0] if due.answer else Step("say"))).delay_s
+        if due.search and due.attempt > 1:
+            delay_s = SEARCH_AGAIN_S
         if line.wait(delay_s):
             answer = answer_to(due, asked, self.scenario.final, about["prompt_tokens"])
             self._deliver(line, wire, asked, answer, due.failure)
@@ -240,6 +246,9 @@ class ModelServer:
             at_s = round(time.monotonic() - self._began_s, 3)
             request = Request(number=len(self._requests) + 1, at_s=at_s, **fields)
             self._requests.append(request)
+            if len(self._requests) > BODIES_MAX:
+                old = self._requests[-BODIES_MAX - 1]
+                self._requests[-BODIES_MAX - 1] = replace(old, body={})
             if self._log is not None:
                 with self._log.open("a", encoding="utf-8") as file:
                     file.write(request.line() + "\n")
