@@ -152,3 +152,17 @@ def test_a_plan_becomes_a_backlog_without_doubles() -> None:
         IdeaState.OPEN,
     )
     assert [i.id for i in changed if i.state is IdeaState.VETOED] == [2]  # never a person's
+
+
+def test_cost_reads_as_what_there_was_of_it() -> None:
+    from nightlab import costs
+    from nightlab.cli import words
+
+    assert words.cost(costs.of_study(history())) == "0.0 s of device time"
+    spent = Usage(tokens_in=90, tokens_out=10, tokens_cached=40, usd=0.5, seconds=3.0)
+    study = history(asked(Answer.PROPOSED, spent))
+    assert words.cost(costs.of_study(study)) == (
+        "0.50 USD; 100 tokens (40 cached); 3.0 s of thinking; 0.0 s of device time"
+    )
+    unpriced = history(asked(Answer.PROPOSED, Usage(tokens_in=5)))
+    assert words.cost(costs.of_study(unpriced)).startswith("price not known; 5 tokens")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from nightlab import brief, config
-from nightlab.cli.session import researcher_settings
+from nightlab.cli.session import fallback, researcher_settings
 from nightlab.errors import ConfigError, ResearcherError, SandboxError
 from nightlab.lab import open_study
 from nightlab.model import Better, Outcome, Usage, Verdict
-from nightlab.researchers import Context, Desk, open_researcher
+from nightlab.researchers import Context, Desk, Plan, open_researcher
 from nightlab.researchers import Settings as ResearcherSettings
 from nightlab.researchers.agents import open_agent
 from nightlab.researchers.agents.prices import priced
@@ -23,6 +23,7 @@ from nightlab.sandboxes import Cell, Options
 from nightlab.sandboxes.container import ContainerSandbox
 from nightlab.sandboxes.process import ProcessSandbox
 from tests.support import CONFIG, TRAIN, Reader, Steps, drive, lr, make_project
+from tests.test_fixes import Mending, broken, other_slip
 
 GOOD = CONFIG.format(python="python")
 
@@ -370,3 +371,53 @@ def test_every_key_has_its_test_and_its_line_in_the_docs() -> None:
             assert f"`{key}`" in page, f"[{section}] {key} is not in docs/configuration.md"
             named = f"test_key_{section}" in here and key in here
             assert named, f"[{section}] {key} has no test"
+
+
+def test_key_researcher_fallback_says_who_goes_on() -> None:
+    def named(keys: str) -> str | None:
+        made = fallback(parse(GOOD + f"[researcher]\n{keys}\n"))
+        return None if made is None else made().name
+
+    assert named('use = "command"\ncommand = "x"') == "optuna"
+    assert named('use = "optuna"') is None
+    assert named('use = "command"\ncommand = "x"\nfallback = "none"') is None
+    assert named('use = "optuna"\nfallback = "command"\ncommand = "x"') == "command"
+    with pytest.raises(ConfigError, match="'clod' is no researcher"):
+        named('fallback = "clod"')
+
+
+@pytest.mark.parametrize("fixes", [0, 1])
+def test_key_researcher_fixes_bounds_how_often_a_crash_goes_back(
+    tmp_path: Path, fixes: int
+) -> None:
+    root = make_project(tmp_path / "p", more=f"[researcher]\nfixes = {fixes}\n")
+    researcher = Mending([broken], [other_slip])
+    drive(root, researcher, 2)
+    assert len(researcher.failures) == fixes
+    with pytest.raises(ConfigError, match="fixes"):
+        parse(GOOD + "[researcher]\nfixes = -1\n")
+
+
+@pytest.mark.parametrize(("every", "plans"), [(0, 0), (1, 2)])
+def test_key_researcher_plan_every_says_how_often_a_plan_is_asked_for(
+    tmp_path: Path, every: int, plans: int
+) -> None:
+    class Planning(Mending):
+        planned = 0
+
+        def plan(self, context: Context) -> Plan:
+            self.planned += 1
+            return Plan(())
+
+    root = make_project(tmp_path / "p", more=f"[researcher]\nplan_every = {every}\n")
+    researcher = Planning([lr(0.05), lr(0.06), lr(0.07)], [])
+    drive(root, researcher, 4)
+    assert researcher.planned == plans
+
+
+def test_key_researcher_agent_changes_the_structure_for_hybrid() -> None:
+    agent = '[researcher]\nuse = "hybrid"\nagent = "command"\ncommand = "x"\n'
+    found = open_researcher(researcher_settings(parse(GOOD + agent)))
+    assert found.name == "hybrid"
+    with pytest.raises(ConfigError, match="agent"):
+        open_researcher(researcher_settings(parse(GOOD + '[researcher]\nuse = "hybrid"\n')))

@@ -21,6 +21,7 @@ from nightlab.events import Amended, RunFinished
 from nightlab.history import History, fold
 from nightlab.journal import is_locked, read
 from nightlab.model import Outcome, Verdict
+from nightlab.testing.contracts import alive, fresh_sleep
 from tests.support import TRAIN, git, make_project
 
 EXPERIMENTS = 3
@@ -149,6 +150,35 @@ def wait_until(condition: object, timeout_s: float = 10.0) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it did not come about in time")
+
+
+AGENT_DRIVER = """
+import sys
+from pathlib import Path
+from nightlab.budget import Bounds
+from nightlab.lab import open_study
+from nightlab.loop import Loop
+from nightlab.researchers import Settings, open_researcher
+
+opened = open_study(Path(sys.argv[1]), tag="t")
+agent = open_researcher(Settings(use="command", command=f"sh {sys.argv[2]}"))
+Loop(opened.engine, agent, Bounds(max_experiments=2)).run()
+"""
+
+
+def test_an_agent_does_not_outlive_a_lab_that_is_killed(tmp_path: Path) -> None:
+    marker = fresh_sleep()
+    script = tmp_path / "agent.sh"
+    script.write_text(f"setsid sleep {marker} &\nsleep {marker}\n")
+    root = make_project(tmp_path / "p", more='[sandbox]\nuse = "process"\n')
+    lab = subprocess.Popen(
+        [sys.executable, "-c", AGENT_DRIVER, str(root), str(script)],
+        cwd=Path(__file__).parent.parent,
+    )
+    wait_until(lambda: len(alive(marker)) >= 2, 30.0)
+    lab.kill()
+    lab.wait()
+    wait_until(lambda: not alive(marker))
 
 
 # -- a crash and its fix: the same, killed at every step

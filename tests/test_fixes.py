@@ -211,6 +211,25 @@ def test_constants_turned_by_a_machine_are_not_mended(tmp_path: Path) -> None:
     assert history.experiments[2].verdict is Verdict.CRASH
 
 
+def test_the_desk_of_a_fix_holds_the_failed_files_and_no_repository(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    seen: dict[str, str] = {}
+
+    class AtDesk(Mending):
+        def propose(self, context: Context) -> Proposal:
+            assert context.desk is not None
+            copy = tmp_path / f"copy-{context.task}"
+            context.desk.checkout(copy)
+            assert not (copy / ".git").exists()
+            seen[context.task] = (copy / "train.py").read_text()
+            assert seen[context.task] == context.files["train.py"]
+            return super().propose(context)
+
+    night(root, AtDesk([broken], [mended]), 2)
+    assert "stepz" in seen["fix"]
+    assert "stepz" not in seen["propose"]
+
+
 def test_a_researcher_that_does_not_read_is_not_asked(tmp_path: Path) -> None:
     history = night(make_project(tmp_path / "p"), Steps([broken]), 2)
     assert history.experiments[2].verdict is Verdict.CRASH

@@ -214,6 +214,13 @@ def test_a_proposal_carries_its_words_and_what_it_cost() -> None:
     assert TRAIN in sent[1]["content"]
 
 
+def test_a_price_that_the_person_gave_makes_money_of_tokens() -> None:
+    usage = {"input": 1000, "output": 100}
+    with server({"steps": [{"say": GOOD}], "usage": usage}) as model:
+        found = llm(model.url, price={"input": 2.0, "output": 10.0}).propose(context())
+    assert found.usage.usd == pytest.approx(0.003)
+
+
 def test_a_block_that_does_not_fit_is_mended_by_telling_which_and_why() -> None:
     with server([{"say": block("LR = 7", "LR = 0.03")}, {"say": GOOD}]) as model:
         found = llm(model.url).propose(context())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +24,8 @@ from nightlab.lab import open_study
 from nightlab.loop import Ending, Loop
 from nightlab.model import Answer, Experiment, Idea, IdeaState, Proposal, Usage, Verdict
 from nightlab.reactions import HAND_OVER_AFTER, PATIENCE_S, Step, next_step, told
-from nightlab.researchers import Context, Plan, Researcher
+from nightlab.researchers import Context, Plan, Researcher, Settings, open_researcher
+from nightlab.testing.contracts import alive, fresh_sleep
 from tests.support import Steps, lr, make_project
 
 GAVE_NOTHING = [a for a in Answer if a not in (Answer.PROPOSED, Answer.PLANNED)]
@@ -53,9 +56,11 @@ def test_after_a_second_fault_the_backlog_s_next_idea_is_put_in_front() -> None:
 def test_faults_in_a_row_hand_over_where_there_is_a_fallback_and_slow_down_where_there_is_none() -> (
     None
 ):
-    row = [Answer.HUNG] * HAND_OVER_AFTER
+    row = [Answer.LOOPED] * HAND_OVER_AFTER
+    assert step(*row[1:])[0] is not Step.HAND_OVER
     assert step(*row)[0] is Step.HAND_OVER
-    waits = [step(*([Answer.HUNG] * n), fallback=False)[1] for n in range(1, 40)]
+    assert step(Answer.HUNG, Answer.HUNG)[0] is Step.HAND_OVER  # each took a whole call's time
+    waits = [step(*([Answer.LOOPED] * n), fallback=False)[1] for n in range(1, 40)]
     assert waits[:3] == [0.0, 0.0, 0.0]
     assert waits == sorted(waits)
     assert waits[-1] == 300.0
@@ -278,8 +283,6 @@ def test_a_fallback_that_runs_dry_leaves_the_first_to_be_waited_for(tmp_path: Pa
 
 
 def test_a_fallback_that_cannot_be_made_is_told_of_and_the_night_goes_on(tmp_path: Path) -> None:
-    from nightlab.researchers import Settings, open_researcher
-
     broke = ResearcherError("no access", "401", answer=Answer.NO_AUTH)
     researcher = Thinking([broke, lr(0.2)])
     root = make_project(tmp_path / "p")
@@ -386,6 +389,32 @@ def test_a_stop_during_a_long_thought_ends_the_lab_promptly_and_closes_the_resea
     assert ending.reason == "stopped"
     assert researcher.closed.is_set()
     assert history.counts.total == 1
+
+
+@pytest.mark.parametrize("how", ["stop", "interrupt"])
+def test_an_agent_at_work_is_dead_when_the_lab_has_ended(tmp_path: Path, how: str) -> None:
+    """A real program that thinks for ever, and its child in a session of its own."""
+    marker = fresh_sleep()
+    script = tmp_path / "agent.sh"
+    script.write_text(f"setsid sleep {marker} &\nsleep {marker}\n")
+    root = make_project(tmp_path / "p", more='[sandbox]\nuse = "process"\n')
+    agent = open_researcher(Settings(use="command", command=f"sh {script}"))
+    ended_after: list[float] = []
+
+    def end() -> None:
+        while not alive(marker):
+            time.sleep(0.05)
+        ended_after.append(time.monotonic())
+        if how == "stop":
+            inbox.send(root / ".nightlab" / "t" / "inbox", "stop")
+        else:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=end, daemon=True).start()
+    ending, _ = night(root, agent, 5)
+    assert time.monotonic() - ended_after[0] < 8.0
+    assert ending.reason == ("stopped" if how == "stop" else "interrupted")
+    assert alive(marker) == []
 
 
 def test_a_verdict_is_never_a_researcher_s_failure(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-from nightlab import contexts, runs
+from nightlab import contexts
+from nightlab._removal import remove_tree
 from nightlab.brief import DEFAULT_TOKENS
 from nightlab.brief.record import Record
 from nightlab.config import STATE_NAME
@@ -85,12 +86,12 @@ class Desks:
             self._repo.materialise(commit, path)
         else:
             whole = path.with_name(f"{path.name}.whole")
-            runs.remove_tree(whole)
+            remove_tree(whole)
             self._repo.materialise(commit, whole)
             (whole / study.prefix).rename(path)
-            runs.remove_tree(whole)
+            remove_tree(whole)
         for name in study.hidden:  # neither training nor who writes it sees what it is judged on
-            runs.remove_tree(path / name)
+            remove_tree(path / name)
         if record:
             (path / STATE_NAME).mkdir(exist_ok=True)
             for file in record:

@@ -64,12 +64,17 @@ def next_step(
         wait_s, in_all_s = _passing(answers, draw, retry_after_s)
         away = fallback and in_all_s > PATIENCE_S
         return Next(Step.HAND_OVER, wait_s) if away else Next(Step.WAIT, wait_s)
-    faults = sum(not a.passes for a in answers)
+    faults = sum(_weight(answer) for answer in answers)
     if fallback and faults >= HAND_OVER_AFTER:
         return Next(Step.HAND_OVER, probe_s)
     if faults > AT_ONCE:
         return Next(Step.WAIT, min(_SLOW_MOST_S, _SLOW_FIRST_S * 2.0 ** min(faults - 4, 12)))
     return Next(Step.IDEA if idea and faults > 1 else Step.ASK)
+
+
+def _weight(answer: Answer) -> int:
+    """In faults. A hang has used up a whole call's time already: two are enough."""
+    return 0 if answer.passes else 3 if answer is Answer.HUNG else 1
 
 
 def _passing(

@@ -23,6 +23,7 @@ from nightlab.errors import ConfigError, ResearcherError
 from nightlab.model import Answer, Experiment, Proposal, Usage
 from nightlab.researchers import Context, Plan, Settings, Task, edits
 from nightlab.researchers._chat import Chat, Said
+from nightlab.researchers.agents.prices import priced
 
 _HOSTED = "https://api.openai.com/v1"
 _HOSTED_KEY = "OPENAI_API_KEY"
@@ -90,6 +91,7 @@ class LlmResearcher:
             )
         self._chat = Chat(endpoint, settings.model, key)
         self._timeout_s = settings.timeout_s
+        self._price = settings.price
 
     def learn(self, experiment: Experiment) -> None:
         """Everything it needs to know comes with the next brief."""
@@ -147,7 +149,7 @@ class LlmResearcher:
             except ResearcherError as error:
                 error.usage = usage
                 raise
-            usage = total(usage, said.usage)
+            usage = total(usage, priced(said.usage, self._price))
             try:
                 return read(_readable(said)), usage
             except _UnfitError as found:
