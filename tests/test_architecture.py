@@ -44,6 +44,7 @@ LAYERS: list[list[str]] = [
         "_sweep",
         "_capture",
         "inbox",
+        "nudges",
         "process",
         "_removal",
         "_gitguard",
