@@ -24,6 +24,8 @@ LAYERS: list[list[str]] = [
         "judge",
         "events",
         "accounts",
+        "curves",
+        "early",
         "backlog",
         "digest",
         "history",

@@ -243,6 +243,7 @@ class Loop:
         each_s = _TICK_S / len(self.active)
         for active in list(self.active):
             finished, lost = None, ""
+            self.engine.glance(active)
             try:
                 finished = active.job.poll(each_s)
                 if finished is None:
