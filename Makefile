@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint clients bench bench-judge bench-sandbox clean
+.PHONY: help setup demo test test-all lint clients bench bench-judge bench-sandbox bench-context clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -43,6 +43,9 @@ bench: $(STAMP)  ## overhead per experiment beside a bare shell loop
 bench-judge: $(STAMP)  ## every decision rule in every world
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	$(BIN)/python -m bench.judge $(BENCH)
+
+bench-context: $(STAMP)  ## tokens and time of what a researcher is given, at 10 to 10,000 experiments
+	$(BIN)/python -m bench.context $(BENCH)
 
 bench-sandbox: $(STAMP)  ## what each sandbox costs beside a bare process
 	$(BIN)/python -m bench.sandbox $(BENCH)

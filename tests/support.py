@@ -14,7 +14,7 @@ from nightlab.budget import Bounds
 from nightlab.lab import Opened, open_study
 from nightlab.loop import Ending, Loop
 from nightlab.model import Experiment, Proposal
-from nightlab.researchers import Context
+from nightlab.researchers import Context, Plan
 
 # A program in the reference's shape: constants on top, a `---` block at the end, noise that
 # comes from the seed it is handed.
@@ -92,6 +92,14 @@ class Steps:
 
     def learn(self, experiment: Experiment) -> None:
         self.learned = [*(self.learned or []), experiment]
+
+
+@dataclass
+class Reader(Steps):
+    """Steps that read: it is given words, and plans nothing."""
+
+    def plan(self, context: Context) -> Plan:
+        return Plan(())
 
 
 def lr(value: float) -> Callable[[str], str]:

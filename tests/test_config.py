@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from nightlab import config
-from nightlab.errors import ConfigError, SandboxError
+from nightlab import brief, config
+from nightlab.cli.session import fallback, researcher_settings
+from nightlab.errors import ConfigError, ResearcherError, SandboxError
 from nightlab.lab import open_study
-from nightlab.model import Better, Outcome, Verdict
+from nightlab.model import Better, Outcome, Usage, Verdict
+from nightlab.researchers import Context, Desk, Plan, open_researcher
 from nightlab.researchers import Settings as ResearcherSettings
-from nightlab.researchers import open_researcher
+from nightlab.researchers.agents import open_agent
+from nightlab.researchers.agents.prices import priced
+from nightlab.researchers.agents.seam import Order
 from nightlab.sandboxes import Cell, Options
 from nightlab.sandboxes.container import ContainerSandbox
-from tests.support import CONFIG, TRAIN, Steps, drive, lr, make_project
+from nightlab.sandboxes.process import ProcessSandbox
+from tests.support import CONFIG, TRAIN, Reader, Steps, drive, lr, make_project
+from tests.test_fixes import Mending, broken, other_slip
 
 GOOD = CONFIG.format(python="python")
 
@@ -52,6 +59,7 @@ def test_a_typical_file_is_understood() -> None:
         (GOOD.replace('metric = "val_loss"', ""), "no [objective] metric", "init"),
         (GOOD + '[guards]\nx = "about 5"\n', "about 5", "<="),
         (GOOD + "[devices]\nslots = 0\n", "slots", "mend"),
+        (GOOD + "[researcher]\ncontext_tokens = 100\n", "context_tokens", "mend"),
         (GOOD + '[sandbox]\nmemory = "lots"\n', "'lots'", "mend"),
         (GOOD + '[sandbox]\nenv = ["A-B"]\n', "'A-B'", "mend"),
         (GOOD + '[sandbox]\nread = ["data"]\n', "'data'", "mend"),
@@ -321,6 +329,89 @@ def test_key_researcher_use_seed_values_and_script(tmp_path: Path) -> None:
         open_researcher(ResearcherSettings(use="clod"))
 
 
+def asked(tmp_path: Path, keys: str, command: str = "env > seen") -> dict[str, str]:
+    """What a program that is asked for a proposal, with these keys, found in its environment."""
+    settings = parse(GOOD + f'[researcher]\nuse = "command"\n{keys}\ncommand = """{command}"""\n')
+    desk = Desk(tmp_path / "desk", lambda tree: None, ProcessSandbox())
+    context = Context("t", 2, settings.objective, {}, edit=("x",), desk=desk)
+    with pytest.raises(ResearcherError) as caught:
+        open_researcher(researcher_settings(settings)).propose(context)
+    seen = tmp_path / "desk/project/seen"
+    lines = seen.read_text().splitlines() if seen.exists() else []
+    return {"answer": caught.value.answer} | dict(line.split("=", 1) for line in lines)
+
+
+def test_key_researcher_command_is_the_program_that_is_asked(tmp_path: Path) -> None:
+    assert asked(tmp_path, "", "echo MARK=1 > seen")["MARK"] == "1"
+
+
+def test_key_researcher_model_is_handed_over(tmp_path: Path) -> None:
+    assert asked(tmp_path, 'model = "qwen3"')["NIGHTLAB_MODEL"] == "qwen3"
+
+
+def test_key_researcher_endpoint_is_handed_over_and_must_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        assert asked(tmp_path, f'endpoint = "{url}/"')["NIGHTLAB_ENDPOINT"] == url
+    assert asked(tmp_path, f'endpoint = "{url}"')["answer"] == "unreachable"
+    with pytest.raises(ConfigError, match="endpoint"):
+        parse(GOOD + '[researcher]\nendpoint = "localhost:11434"\n')
+
+
+def test_key_researcher_key_env_and_env_pass_variables_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MY_KEY", "MY_SETTING", "MY_OTHER_KEY"):
+        monkeypatch.setenv(name, "here")
+    seen = asked(tmp_path, 'key_env = "MY_KEY"\nenv = ["MY_SETTING"]')
+    assert (seen["MY_KEY"], seen["MY_SETTING"]) == ("here", "here")
+    assert "MY_OTHER_KEY" not in seen
+    with pytest.raises(ConfigError, match="env"):
+        parse(GOOD + '[researcher]\nenv = ["A=B"]\n')
+
+
+def test_key_researcher_timeout_ends_a_call(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert asked(tmp_path, 'timeout = "1s"', "sleep 60")["answer"] == "hung"
+    assert time.monotonic() - began < 20
+
+
+def test_key_researcher_max_turns_and_resume_reach_the_agent(tmp_path: Path) -> None:
+    text = GOOD + '[researcher]\nuse = "claude"\nmax_turns = 7\nresume = true\n'
+    settings = researcher_settings(parse(text))
+    assert settings.resume
+    here = tmp_path
+    order = Order(settings, "claude", here, here, here, here, "", (), (), session="s1")
+    argv = open_agent("claude").start(order).argv
+    assert argv[argv.index("--max-turns") + 1] == "7"
+    assert argv[argv.index("--resume") + 1] == "s1"
+    with pytest.raises(ConfigError, match="max_turns"):
+        parse(GOOD + "[researcher]\nmax_turns = 0\n")
+
+
+def test_key_researcher_price_prices_what_an_agent_used() -> None:
+    text = GOOD + "[researcher]\nprice = { input = 1.0, output = 2 }\n"
+    own = researcher_settings(parse(text)).price
+    assert priced(Usage(1_000_000, 500_000), own).usd == pytest.approx(2.0)
+    with pytest.raises(ConfigError, match="price"):
+        parse(GOOD + "[researcher]\nprice = { inputs = 1.0 }\n")
+
+
+@pytest.mark.parametrize("tokens", [2_500, 12_000])
+def test_key_researcher_context_tokens_bounds_what_a_reading_researcher_is_given(
+    tmp_path: Path, tokens: int
+) -> None:
+    root = make_project(tmp_path / "p", more=f"[researcher]\ncontext_tokens = {tokens}\n")
+    (root / "program.md").write_text("Mind the noise.\n" * 2000)
+    reader = Reader([lr(0.05), lr(0.06)], contexts=[])
+    drive(root, reader, 2)
+    first = reader.contexts[0] if reader.contexts else None
+    assert first is not None
+    assert "Mind the noise." in first.brief
+    # program.md may take a fifth of it, and does.
+    assert 0.7 * tokens * 0.2 < brief.tokens_of(first.brief) <= tokens
+
+
 STEPS = """\
 import time
 for step in range(12):
@@ -355,3 +446,53 @@ def test_every_key_has_its_test_and_its_line_in_the_docs() -> None:
             assert f"`{key}`" in page, f"[{section}] {key} is not in docs/configuration.md"
             named = f"test_key_{section}" in here and key in here
             assert named, f"[{section}] {key} has no test"
+
+
+def test_key_researcher_fallback_says_who_goes_on() -> None:
+    def named(keys: str) -> str | None:
+        made = fallback(parse(GOOD + f"[researcher]\n{keys}\n"))
+        return None if made is None else made().name
+
+    assert named('use = "command"\ncommand = "x"') == "optuna"
+    assert named('use = "optuna"') is None
+    assert named('use = "command"\ncommand = "x"\nfallback = "none"') is None
+    assert named('use = "optuna"\nfallback = "command"\ncommand = "x"') == "command"
+    with pytest.raises(ConfigError, match="'clod' is no researcher"):
+        named('fallback = "clod"')
+
+
+@pytest.mark.parametrize("fixes", [0, 1])
+def test_key_researcher_fixes_bounds_how_often_a_crash_goes_back(
+    tmp_path: Path, fixes: int
+) -> None:
+    root = make_project(tmp_path / "p", more=f"[researcher]\nfixes = {fixes}\n")
+    researcher = Mending([broken], [other_slip])
+    drive(root, researcher, 2)
+    assert len(researcher.failures) == fixes
+    with pytest.raises(ConfigError, match="fixes"):
+        parse(GOOD + "[researcher]\nfixes = -1\n")
+
+
+@pytest.mark.parametrize(("every", "plans"), [(0, 0), (1, 2)])
+def test_key_researcher_plan_every_says_how_often_a_plan_is_asked_for(
+    tmp_path: Path, every: int, plans: int
+) -> None:
+    class Planning(Mending):
+        planned = 0
+
+        def plan(self, context: Context) -> Plan:
+            self.planned += 1
+            return Plan(())
+
+    root = make_project(tmp_path / "p", more=f"[researcher]\nplan_every = {every}\n")
+    researcher = Planning([lr(0.05), lr(0.06), lr(0.07)], [])
+    drive(root, researcher, 4)
+    assert researcher.planned == plans
+
+
+def test_key_researcher_agent_changes_the_structure_for_hybrid() -> None:
+    agent = '[researcher]\nuse = "hybrid"\nagent = "command"\ncommand = "x"\n'
+    found = open_researcher(researcher_settings(parse(GOOD + agent)))
+    assert found.name == "hybrid"
+    with pytest.raises(ConfigError, match="agent"):
+        open_researcher(researcher_settings(parse(GOOD + '[researcher]\nuse = "hybrid"\n')))

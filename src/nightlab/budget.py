@@ -18,11 +18,15 @@ class Bounds:
     """What the person allowed. None everywhere: for ever.
 
     ``max_experiments`` counts all experiments of the study, the baseline included, so that
-    the same command after a crash means the same end. ``until`` is Unix seconds.
+    the same command after a crash means the same end; so do money, tokens (in and out) and
+    seconds of device time. ``until`` is Unix seconds.
     """
 
     max_experiments: int | None = None
     until: float | None = None
+    max_usd: float | None = None
+    max_tokens: int | None = None
+    max_device_s: float | None = None
 
     def describe(self) -> str:
         """For the journal: "30 experiments", "no bound"."""
@@ -31,6 +35,12 @@ class Bounds:
             words.append(f"{self.max_experiments} experiments")
         if self.until is not None:
             words.append(f"until {self.until:.0f}")
+        if self.max_usd is not None:
+            words.append(f"{self.max_usd:g} USD")
+        if self.max_tokens is not None:
+            words.append(f"{self.max_tokens} tokens")
+        if self.max_device_s is not None:
+            words.append(f"{self.max_device_s / 3600:g} device hours")
         return ", ".join(words) or "no bound"
 
 
@@ -40,10 +50,24 @@ class Left:
 
     experiments: int | None
     seconds: float | None
+    usd: float | None = None
+    tokens: int | None = None
+    device_seconds: float | None = None
 
     @property
     def spent(self) -> bool:
-        return self.experiments == 0 or self.seconds == 0.0
+        """Whether no new experiment may begin."""
+        return self.experiments == 0 or self.over or self.broke
+
+    @property
+    def over(self) -> bool:
+        """Whether no run may start any more: what is open waits for another session."""
+        return self.seconds == 0.0 or self.device_seconds == 0.0
+
+    @property
+    def broke(self) -> bool:
+        """Whether no researcher may be asked any more."""
+        return self.usd == 0.0 or self.tokens == 0
 
 
 def left(bounds: Bounds, history: History, now: float) -> Left:
@@ -53,7 +77,18 @@ def left(bounds: Bounds, history: History, now: float) -> Left:
         experiments = max(0, bounds.max_experiments - len(history.experiments))
     if bounds.until is not None:
         seconds = max(0.0, bounds.until - now)
-    return Left(experiments, seconds)
+    spent = history.accounts.spent
+    return Left(
+        experiments,
+        seconds,
+        _rest(bounds.max_usd, spent.usd or 0.0),
+        None if bounds.max_tokens is None else max(0, bounds.max_tokens - spent.tokens),
+        _rest(bounds.max_device_s, history.device_seconds),
+    )
+
+
+def _rest(most: float | None, used: float) -> float | None:
+    return None if most is None else max(0.0, most - used)
 
 
 def stop_reason(bounds: Bounds, history: History, now: float) -> str | None:
@@ -63,6 +98,14 @@ def stop_reason(bounds: Bounds, history: History, now: float) -> str | None:
         return f"the bound of {bounds.max_experiments} experiments is reached"
     if rest.seconds == 0.0:
         return "the time that was set is over"
+    if rest.usd == 0.0:
+        usd = history.accounts.spent.usd or 0.0
+        return f"the bound of {bounds.max_usd:g} USD is reached ({usd:.2f} were spent)"
+    if rest.tokens == 0:
+        tokens = history.accounts.spent.tokens
+        return f"the bound of {bounds.max_tokens} tokens is reached ({tokens} were used)"
+    if rest.device_seconds == 0.0 and bounds.max_device_s is not None:
+        return f"the bound of {bounds.max_device_s / 3600:g} device hours is reached"
     return None
 
 

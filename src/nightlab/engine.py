@@ -7,19 +7,18 @@ idempotent, so that ``recover`` can complete or fail whatever a ``kill -9`` cut 
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping
 
 import msgspec
 
-from nightlab import commits, early, intake, integrity, ledger, process, runs
+from nightlab import cases, commits, early, intake, integrity, ledger, process, runs
 from nightlab.attempt import Attempt, tampered
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, GitError, SandboxError, ScopeError, SealError
 from nightlab.events import (
+    Amended,
     Committed,
     Event,
     Judged,
@@ -35,7 +34,7 @@ from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.journal import Journal
-from nightlab.judge import Case, Judge, checks, noise_of
+from nightlab.judge import Case, Judge, checks
 from nightlab.model import (
     Action,
     Arm,
@@ -128,7 +127,7 @@ class Engine:
         parent = self.history.tip
         number = self.history.next_number()
         try:
-            tree, claim = intake.check(self.repo, self.history, proposal, files, base)
+            tree, claim, mark = intake.check(self.repo, self.history, proposal, files, base)
         except ScopeError as refusal:
             self.record(
                 Refused(
@@ -138,9 +137,23 @@ class Engine:
                 )
             )
             raise
-        self.record(Proposed(number=number, parent=parent, tree=tree, claim=claim))
+        self.record(
+            Proposed(number=number, parent=parent, tree=tree, claim=claim, fingerprint=mark)
+        )
         self._commit(number)
         return number
+
+    def amend(self, number: int, proposal: Proposal, files: Mapping[str, str]) -> None:
+        """Put a fix in the place of an open experiment's change; its runs start anew.
+
+        ``files`` are the texts that the researcher was shown: the experiment's own. Raises
+        ScopeError when the fix is refused; then nothing happened.
+        """
+        tree, claim, mark = intake.check_fix(self.repo, self.history, number, proposal, files)
+        fixed = msgspec.structs.replace(self.history.experiments[number], claim=claim)
+        # The commit is made first: until it is recorded, the experiment is what it was.
+        commit = commits.of_proposal(self.repo, self.study, fixed, tree)
+        self.record(Amended(number=number, tree=tree, commit=commit, claim=claim, fingerprint=mark))
 
     def _commit(self, number: int) -> None:
         experiment = self.history.experiments[number]
@@ -157,12 +170,12 @@ class Engine:
         """
         subject = self.history.experiments[number]
         if want.arm is Arm.INCUMBENT:
-            subject = self._opponent(subject) or subject
+            subject = cases.opponent(self.history, subject) or subject
         started = RunStarted(
             run=0,
             experiment=subject.number,
             occasion=number,
-            purpose=self._purpose(number, want, subject),
+            purpose=cases.purpose(number, want, subject),
             check=want.check,
             seed=want.seed,
             device=slot.name,
@@ -179,7 +192,9 @@ class Engine:
         """
         self._check_protected()
         run_id = self.history.last_run_id + 1
-        started = msgspec.structs.replace(started, run=run_id, marker=self._marker(run_id))
+        started = msgspec.structs.replace(
+            started, run=run_id, marker=runs.marker(self.paths, self.study.tag, run_id)
+        )
         self.record(started)
         began_at = self.now()
         try:
@@ -187,12 +202,6 @@ class Engine:
         except _INFRASTRUCTURE as error:
             self._lost(started, began_at, f"{error}")
             return None
-
-    def _marker(self, run_id: int) -> str:
-        """In the environment of every process of a run; unlike that of any other project's run."""
-        here = str(self.paths.study(self.study.tag).resolve())
-        digest = hashlib.blake2b(os.fsencode(here), digest_size=6).hexdigest()
-        return f"{digest}:{run_id}:"
 
     def _check_protected(self) -> None:
         broken = self._protected.broken()
@@ -202,15 +211,6 @@ class Engine:
                 "[study] protect names it: results before and after would not compare",
                 f"restore it, or start anew: nightlab run --tag {self.study.tag}b",
             )
-
-    def _purpose(self, number: int, want: Want, subject: Experiment) -> Purpose:
-        if want.check:
-            return Purpose.CHECK
-        if number == 1:
-            return Purpose.BASELINE
-        if want.arm is Arm.INCUMBENT:
-            return Purpose.INCUMBENT
-        return Purpose.CONFIRM if any(r.outcome.counts for r in subject.runs) else Purpose.SCREEN
 
     def finish_run(self, attempt: Attempt, finished: Finished | None, lost: str = "") -> Run | None:
         """Take the end of what an attempt ran (None: it was lost, with the reason).
@@ -241,7 +241,7 @@ class Engine:
         """Follow a run's output, and stop it where it has become hopeless. Cheap; call often."""
         elapsed_s = attempt.listen()
         level, started = self.settings.early_stop, attempt.started
-        incumbent = self._opponent(self.history.experiments[started.occasion])
+        incumbent = cases.opponent(self.history, self.history.experiments[started.occasion])
         if not level or attempt.early or started.purpose is not Purpose.SCREEN or not incumbent:
             return
         claim = self.history.experiments[started.experiment].claim
@@ -270,33 +270,7 @@ class Engine:
 
     def case(self, number: int) -> Case:
         """All that the judge may look at for one experiment."""
-        history = self.history
-        subject = history.experiments[number]
-        incumbent = self._opponent(subject)
-        baseline, since = history.baseline, history.runs_before_move
-        return Case(
-            number=number,
-            objective=self.study.objective,
-            candidate=_counting(subject, since),
-            incumbent=_counting(incumbent, since) if incumbent and number > 1 else (),
-            baseline=_counting(baseline) if baseline else (),
-            guards=self.study.guards,
-            noise=noise_of(history.noise),
-            lines_added=subject.claim.lines_added,
-            lines_removed=subject.claim.lines_removed,
-            nodes=subject.claim.nodes,
-            since_refresh=history.since_refresh,
-            covariate=self.settings.covariate,
-            checks=tuple(self.study.checks),
-            checked=tuple(run for run in subject.checks if run.outcome.counts),
-        )
-
-    def _opponent(self, subject: Experiment) -> Experiment | None:
-        """Whom a candidate is held against: the incumbent it stands on, though that has moved."""
-        number = self.history.kept.get(subject.parent, self.history.incumbent_number)
-        if subject.verdict is not None or number is None:
-            return self.history.incumbent
-        return self.history.experiments[number]
+        return cases.of(self.history, number, covariate=self.settings.covariate)
 
     def decide(self, number: int) -> Decision:
         """Ask the judge, and whether a keep looks measured. Changes nothing."""
@@ -389,11 +363,6 @@ class Engine:
 
 def _at(event: Event, at: float) -> Event:
     return msgspec.structs.replace(event, at=at)
-
-
-def _counting(experiment: Experiment, since: int = 0) -> tuple[Run, ...]:
-    """Runs that count, of this machine: those with an id above ``since``."""
-    return tuple(run for run in experiment.runs if run.outcome.counts and run.id > since)
 
 
 def _conflicted(decision: Decision, incumbent: Experiment | None) -> Decision:

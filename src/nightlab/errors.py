@@ -58,7 +58,28 @@ class ConfigError(UsageError):
 
 
 class ScopeError(NightlabError):
-    """A proposal touches a path outside the files in scope, or nothing that runs."""
+    """A proposal touches a path outside the files in scope, or nothing that runs.
+
+    ``answer`` is a ``model.Answer``: what kind of no proposal that is.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        hint: str = "nightlab doctor",
+        *,
+        answer: str = "out_of_scope",
+    ) -> None:
+        super().__init__(what, why, hint)
+        self.answer = answer
+
+
+class DuplicateError(ScopeError):
+    """An earlier experiment tried just that; the message names it and its verdict."""
+
+    def __init__(self, what: str, why: str = "", hint: str = "propose something else") -> None:
+        super().__init__(what, why, hint, answer="duplicate")
 
 
 class GitError(NightlabError):

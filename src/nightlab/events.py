@@ -73,12 +73,16 @@ class SessionEnded(Event, frozen=True):
 
 
 class Proposed(Event, frozen=True):
-    """Intent to commit: ``tree`` holds the proposal's files on top of ``parent``."""
+    """Intent to commit: ``tree`` holds the proposal's files on top of ``parent``.
+
+    ``fingerprint`` is of the change itself (``nightlab.novelty``), whatever it stands on.
+    """
 
     number: int
     parent: str
     tree: str
     claim: Claim
+    fingerprint: str = ""
 
 
 class Committed(Event, frozen=True):
@@ -104,6 +108,7 @@ class Amended(Event, frozen=True):
     tree: str
     commit: str
     claim: Claim
+    fingerprint: str = ""
 
 
 class RunStarted(Event, frozen=True):

@@ -12,6 +12,7 @@ import msgspec
 
 from nightlab.accounts import Accounts
 from nightlab.backlog import Backlog
+from nightlab.digest import Digest
 from nightlab.early import Lessons
 from nightlab.errors import JournalError
 from nightlab.events import (
@@ -112,6 +113,11 @@ class History:
         self.backlog = Backlog()
         self.finals: list[Finalization] = []
         self.seeds: set[int] = set()  # of every run that was ever started
+        self.planned_at = 0  # experiments there were when a plan was last asked for
+        self.digest = Digest()
+        self.fingerprints: dict[str, int] = {}  # of a change -> the experiment that tried it
+        self.messages: set[str] = set()  # from the inbox, by name: each is taken once
+        self.lab_seconds = 0.0  # that labs have worked on the study
 
     @property
     def incumbent(self) -> Experiment | None:
@@ -150,6 +156,9 @@ class History:
             )
         # Each event type has a method named by its tag below.
         handler = getattr(self, f"_{type(event).__struct_config__.tag}")
+        worked = self.session is not None and self.ended is None
+        if worked and not isinstance(event, SessionStarted):
+            self.lab_seconds += max(0.0, event.at - self.last_at)
         try:
             handler(event)
         except KeyError as missing:
@@ -160,6 +169,11 @@ class History:
             ) from missing
         self.last_seq = event.seq
         self.last_at = event.at
+
+    def lab_seconds_at(self, now: float) -> float:
+        """How long labs have worked on the study by Unix second ``now``: nights, not days."""
+        works = self.session is not None and self.ended is None
+        return self.lab_seconds + (max(0.0, now - self.last_at) if works else 0.0)
 
     # One method per event type, named by its tag.
 
@@ -186,6 +200,7 @@ class History:
         )
         self.trees[event.number] = event.tree
         self.tried.setdefault(event.tree, event.number)
+        self._fingerprint(event.fingerprint, event.number)
         self.backlog.follow(event.number, event.claim)
         self.refusals = []
 
@@ -205,6 +220,7 @@ class History:
         )
         self.trees[event.number] = event.tree
         self.tried.setdefault(event.tree, event.number)
+        self._fingerprint(event.fingerprint, event.number)
         self.fixes[event.number] = self.fixes.get(event.number, 0) + 1
         self.noise.restart(event.number)
 
@@ -284,6 +300,7 @@ class History:
                 self.largest_gain = max(self.largest_gain or 0.0, decision.evidence.effect)
         else:
             self.noise.close(event.number)
+        self.digest.take(self.experiments[event.number], self.lab_seconds)
 
     def _refused(self, event: Refused) -> None:
         self.refused += 1
@@ -291,15 +308,20 @@ class History:
 
     def _asked(self, event: Asked) -> None:
         self.accounts.take(event)
+        if event.task == "plan" and not event.answer.passes:
+            self.planned_at = len(self.experiments)
 
     def _idea_added(self, event: IdeaAdded) -> None:
         self.backlog.take(event.idea)
+        self.messages.add(event.message)
 
     def _idea_changed(self, event: IdeaChanged) -> None:
         self.backlog.take(event.idea)
+        self.messages.add(event.message)
 
     def _noted(self, event: Noted) -> None:
         self.notes.append(event)
+        self.messages.add(event.message)
 
     def _paused(self, event: Paused) -> None:
         self.paused = event
@@ -322,6 +344,10 @@ class History:
 
     def _finalised(self, event: Finalised) -> None:
         self.finals[-1].closed = event.closed
+
+    def _fingerprint(self, fingerprint: str, number: int) -> None:
+        if fingerprint:
+            self.fingerprints[fingerprint] = number  # the latest says most about the code of now
 
     def _replace(self, number: int, **changes: object) -> None:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)

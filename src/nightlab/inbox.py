@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 import os
 import time
 import uuid
@@ -20,19 +21,34 @@ MAX_TEXT_CHARS = 4000
 
 @dataclass(frozen=True)
 class Message:
-    """``kind`` is "note" or "stop"; ``now`` (stop only) means: do not wait for the run."""
+    """``kind`` is "note", "stop", "idea", "veto" or "priority".
+
+    ``now`` (stop only) means: do not wait for the run. ``idea`` is the id of the one that is
+    vetoed or whose ``priority`` changes.
+    """
 
     kind: str
     text: str = ""
     now: bool = False
     author: str = ""
+    idea: int | None = None
+    priority: float | None = None
 
 
-def send(folder: Path, kind: str, *, text: str = "", now: bool = False) -> None:
+def send(
+    folder: Path,
+    kind: str,
+    *,
+    text: str = "",
+    now: bool = False,
+    idea: int | None = None,
+    priority: float | None = None,
+) -> None:
     """Leave a message; it waits there until a lab takes it. Atomic: never seen half written."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
     body = {"kind": kind, "text": text[:MAX_TEXT_CHARS], "now": now, "author": _user()}
+    body |= {"idea": idea, "priority": priority}
     draft = folder / f".{name}"
     draft.write_text(json.dumps(body), encoding="utf-8")
     draft.rename(folder / f"{name}.json")
@@ -57,11 +73,18 @@ def waiting(folder: Path) -> list[tuple[Path, Message]]:
                 text=clean(str(body["text"])),
                 now=body["now"] is True,
                 author=clean(str(body["author"])),
+                idea=None if body.get("idea") is None else int(body["idea"]),
+                priority=_finite(body.get("priority")),
             )
             found.append((path, message))
         except (OSError, ValueError, KeyError, TypeError):
             path.unlink(missing_ok=True)
     return found
+
+
+def _finite(value: object) -> float | None:
+    number = float(value) if isinstance(value, (int, float)) else math.nan
+    return number if math.isfinite(number) else None
 
 
 def _user() -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlab import budget, devices, inbox, integrity
+from nightlab import budget, devices, inbox, integrity, nudges
 from nightlab.attempt import Attempt
 from nightlab.budget import Bounds
 from nightlab.engine import Engine
@@ -61,6 +61,7 @@ class Loop:
         researcher: Researcher,
         bounds: Bounds,
         watch: Callable[[Loop], None] | None = None,
+        fallback: Callable[[], Researcher] | None = None,
     ) -> None:
         self.engine = engine
         self.history = engine.history
@@ -71,7 +72,7 @@ class Loop:
         self._stop_now = False
         self._watch = watch
         self._wants: dict[int, deque[Want]] = {}
-        self.thinker = Thinker(engine, researcher)
+        self.thinker = Thinker(engine, researcher, bounds, fallback)
         self._run_s = 0.0
         self._storms = Storms(engine)
         self._inbox_at = 0.0
@@ -139,7 +140,7 @@ class Loop:
         over = budget.left(self.bounds, self.history, self.engine.now())
         why = budget.stop_reason(self.bounds, self.history, self.engine.now())
         # Out of time: what is open waits for the next session. Out of experiments: it is finished.
-        if why and (over.seconds == 0.0 or not self.history.trees):
+        if why and (over.over or not self.history.trees):
             return Ending("bound", why)
         if self.thinker.exhausted and not self.history.trees:
             return Ending("exhausted", self.thinker.exhausted)
@@ -158,6 +159,8 @@ class Loop:
                 self.engine.record(
                     Noted(text=message.text, author=message.author, message=path.name)
                 )
+            elif event := nudges.backlog_event(self.history, message, path.name):
+                self.engine.record(event)
             path.unlink(missing_ok=True)
 
     @property
@@ -173,6 +176,8 @@ class Loop:
             decision = self.engine.decide(number)
             if decision.action is Action.REPEAT:
                 self._wants[number] = deque(decision.wants)
+            elif decision.action is Action.CRASH and self.thinker.mend(number):
+                continue
             elif self.engine.settle(number, decision) is not None:
                 self._wants.pop(number, None)
                 self.thinker.learn(self.history.experiments[number])
@@ -187,7 +192,7 @@ class Loop:
             if probe is not None:
                 self._start(*probe, self.executor.slots[0].name)
             return
-        if budget.left(self.bounds, self.history, self.engine.now()).seconds == 0.0:
+        if budget.left(self.bounds, self.history, self.engine.now()).over:
             return
         for slot in self.executor.slots:
             if all(a.slot.name != slot.name for a in self.active):
@@ -254,6 +259,7 @@ class Loop:
     def _idle(self) -> bool:
         """Nothing to run, nothing to decide: only time can change that."""
         waiting = self.history.paused is not None or self.thinker.backing_off
+        waiting = waiting or self.thinker.fixing
         return waiting or self._storms.lost_in_a_row > 0
 
     def _record(self, active: Attempt, finished: Finished | None, lost: str) -> None:

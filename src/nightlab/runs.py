@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -59,6 +60,13 @@ class Rig:
 
 class ArtifactError(NightlabError):
     """What training left can not be evaluated: the candidate's fault."""
+
+
+def marker(paths: Paths, tag: str, run_id: int) -> str:
+    """In the environment of every process of a run; unlike that of any other project's run."""
+    here = str(paths.study(tag).resolve())
+    digest = hashlib.blake2b(os.fsencode(here), digest_size=6).hexdigest()
+    return f"{digest}:{run_id}:"
 
 
 def prepare(run_dir: Path) -> None:

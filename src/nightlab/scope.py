@@ -61,12 +61,14 @@ def check(
             if changed
             else "no file differs",
             "propose a change of the code itself",
+            answer="no_edit",
         )
     if not any(_differs(p, before.get(p), t, _Seedless) for p, t in changed.items()):
         raise ScopeError(
             "the proposal changes only a seed",
             "seeds belong to nightlab, which varies them; a lucky one is no improvement",
             "propose a change of the code itself",
+            answer="no_edit",
         )
     return changed
 
@@ -127,6 +129,7 @@ def _check_parses(path: str, text: str | None) -> None:
             f"{path} does not parse" + (f" at line {line}" if line else ""),
             str(getattr(error, "msg", error)),
             "mend the syntax and propose again",
+            answer="broken_syntax",
         ) from error
 
 

@@ -1,59 +1,74 @@
-"""Where the researcher thinks: one thread, so that thinking and training overlap.
+"""What researchers are asked, and what is done about their answers. Nothing here ends the night.
 
-``propose`` and ``learn`` are called in that thread only, in order; the engine's operations
-only in the loop's. What the loop sees is: ask, and later take.
+The engine's operations are called in the loop's thread only; researchers think in a ``Worker``.
+What the loop sees is: ask, and later take; and for a crash, mend.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from concurrent.futures import Future
+from collections.abc import Callable
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
-from queue import SimpleQueue
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
-from nightlab import contexts
+import msgspec
+
+from nightlab import budget, commits, contexts, fixes, planning
+from nightlab import scratchpad as memory
+from nightlab.budget import Bounds
+from nightlab.desks import Desks
 from nightlab.engine import Engine
-from nightlab.errors import ConfigError, Exhausted, ResearcherError, ScopeError
-from nightlab.events import Warned
-from nightlab.model import Experiment, Proposal
-from nightlab.researchers import Context, Researcher
+from nightlab.errors import ConfigError, Exhausted, NightlabError, ResearcherError, ScopeError
+from nightlab.events import Asked, Warned
+from nightlab.model import Answer, Experiment, Proposal, Usage
+from nightlab.patience import Patience
+from nightlab.reactions import Step
+from nightlab.researchers import Failure, Plan, Researcher, Task, Thoughtful
+from nightlab.thoughts import Thought, Worker, kind
 
-_REFUSALS_AT_ONCE = 3  # a researcher may err a few times before it is made to wait
-_BACKOFF_MOST_S = 300.0
+_LONG_S = 60.0  # a wait that the person should know of
 
 
-@dataclass(frozen=True)
-class _Thought:
-    """What the researcher was shown, and what it will answer."""
+@dataclass
+class _Mind:
+    """A researcher, and how long it is borne with."""
 
-    context: Context
-    base: str
-    future: Future[Proposal]
-    began: float
+    researcher: Researcher
+    patience: Patience
 
 
 class Thinker:
-    """One researcher at work for one engine. ``exhausted`` says why nothing more will come.
+    """One researcher at work for one engine, and its fallback where it has one.
 
-    ``seconds`` is how long the last proposal took to think of.
+    ``exhausted`` says why nothing more will come. ``seconds`` is how long the last proposal
+    took to think of. ``fallback`` makes the researcher that goes on while the first can not.
     """
 
-    def __init__(self, engine: Engine, researcher: Researcher) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        researcher: Researcher,
+        bounds: Bounds | None = None,
+        fallback: Callable[[], Researcher] | None = None,
+    ) -> None:
         self.exhausted = ""
         self.seconds = 0.0
         self._engine = engine
-        self._researcher = researcher
-        self._tasks: SimpleQueue[tuple[Experiment, ...] | _Thought | None] = SimpleQueue()
-        self._thought: _Thought | None = None
-        self._failures = 0
+        self._bounds = bounds or Bounds()
+        self.clock = time.monotonic
+        self._first = _Mind(researcher, Patience(self._time))
+        self._second: _Mind | None = None
+        self._make_second = fallback
+        self._worker = Worker()
+        self._desks = Desks(engine)
+        self._desks.words(researcher)  # from now on its documents are read in the background
+        self._thought: Thought | None = None
+        self._fixing: dict[int, Thought] = {}
+        self._failures: dict[int, Failure | None] = {}  # of open crashes; None: not to be mended
         self._proposed = False
-        self._unlearned = ""  # set in the researcher's thread, told by the loop's
-        self._ask_again_at = 0.0
-        # A daemon: a researcher that hangs must not keep a lab from ending.
-        self._thread = threading.Thread(target=self._work, name="researcher", daemon=True)
-        self._thread.start()
+        self._most_fixes = int(engine.settings.researcher.get("fixes", 2))
+        self._plan_every = int(engine.settings.researcher.get("plan_every", 15))
 
     @property
     def thinking(self) -> bool:
@@ -61,23 +76,89 @@ class Thinker:
         return self._thought is not None and not self._thought.future.done()
 
     @property
+    def fixing(self) -> bool:
+        """Whether a crash waits for its fix."""
+        return bool(self._fixing)
+
+    @property
     def backing_off(self) -> bool:
         """Whether failures in a row make the next question wait."""
-        return time.monotonic() < self._ask_again_at
+        return self._thought is None and self._now.patience.waits
+
+    @property
+    def name(self) -> str:
+        """Who proposes now."""
+        return self._now.researcher.name
+
+    def _time(self) -> float:
+        return self.clock()
+
+    @property
+    def _now(self) -> _Mind:
+        away = self._first.patience.away and self._first.patience.waits
+        return self._second if self._second is not None and away else self._first
+
+    @property
+    def _broke(self) -> bool:
+        engine = self._engine
+        return budget.left(self._bounds, engine.history, engine.now()).broke
 
     def learn(self, *experiments: Experiment) -> None:
         """Pass settled experiments on, in order, without waiting."""
-        self._tasks.put(experiments)
+        for experiment in experiments:
+            self._failures.pop(experiment.number, None)
+        for mind in filter(None, (self._first, self._second)):
+            self._worker.learn(mind.researcher, experiments)
+
+    def close(self) -> None:
+        """Stop thinking, at once where a researcher can; whatever it started is dead then."""
+        minds = filter(None, (self._first, self._second))
+        self._worker.close(tuple(mind.researcher for mind in minds))
+        self._desks.close()
+
+    # -- ask and take
 
     def ask(self) -> None:
-        """Begin to think of the next proposal unless one is being thought of already."""
-        if self._thought is not None or self.exhausted or self.backing_off:
+        """Begin to think of the next proposal unless one is being thought of already.
+
+        A plan that is due comes first. Nothing is asked that the bounds do not pay for.
+        """
+        if self._thought is not None or self.exhausted or self.backing_off or self._broke:
             return
+        history = self._engine.history
+        thoughtful = isinstance(self._now.researcher, Thoughtful)
+        due = thoughtful and planning.due(history, self._plan_every)
+        task = Task.PLAN if due else Task.PROPOSE
+        self._thought = self._put(self._now, task, self._engine.files_in_scope(), base=history.tip)
+
+    def _put(
+        self,
+        mind: _Mind,
+        task: Task,
+        files: dict[str, str],
+        *,
+        base: str,
+        failure: Failure | None = None,
+    ) -> Thought:
         engine = self._engine
-        files = engine.files_in_scope()
-        context = contexts.build(engine.history, files, engine.paths.root)
-        self._thought = _Thought(context, engine.history.tip, Future(), time.monotonic())
-        self._tasks.put(self._thought)
+        context = contexts.build(
+            engine.history,
+            files,
+            engine.paths.root,
+            task=task,
+            failure=failure,
+            desk=self._desks.at(base, mind.researcher),
+            told=mind.patience.told if task is Task.PROPOSE else (),
+            words=self._desks.words(mind.researcher),
+        )
+        for text in self._desks.news():
+            engine.record(Warned(text=text))
+        left = budget.left(self._bounds, engine.history, engine.now())
+        thought = Thought(
+            mind.researcher, replace(context, usd_left=left.usd, tokens_left=left.tokens), base
+        )
+        self._worker.think(thought)
+        return thought
 
     def take(self, *, wait_s: float) -> int | None:
         """Begin the experiment that was thought of and return its number; None without one.
@@ -94,75 +175,223 @@ class Thinker:
         if not thought.future.done():
             return None
         self._thought = None
-        self.seconds = time.monotonic() - thought.began
-        try:
-            proposal = _checked(thought.future.result())
-            number = self._engine.begin(proposal, thought.context.files, thought.base)
-        except Exhausted as error:
-            self.exhausted = f"{error.what}: {error.why}" if error.why else error.what
+        if thought.context.task is Task.PLAN:
+            self._take_plan(thought)
             return None
-        except ScopeError:
-            self._back_off(at_once=_REFUSALS_AT_ONCE)
-            return None
-        except (ResearcherError, ConfigError) as error:
-            if isinstance(error, ConfigError) and not self._proposed:
-                raise  # a person's mistake, seen at the first question: better told than slept on
-            if self._failures == 0:
-                text = f"no proposal: {error.what}. {error.why}".strip()
-                self._engine.record(Warned(text=text))
-            self._back_off(at_once=0)
-            return None
-        self._failures = 0
-        self._proposed = True
-        if self._unlearned:
-            self._engine.record(Warned(text=f"the researcher did not learn: {self._unlearned}"))
-            self._unlearned = ""
+        self.seconds = thought.seconds
+        number = self._begin(thought)
+        if number is not None:
+            self._proposed = True
+            self._tell_unlearned()
         return number
 
-    def close(self) -> None:
-        """Let the thread end after what it does now; nobody waits for it."""
-        self._tasks.put(None)
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            if isinstance(task, _Thought):
-                try:
-                    task.future.set_result(self._researcher.propose(task.context))
-                except BaseException as error:  # noqa: BLE001  it crosses to the loop's thread
-                    task.future.set_exception(_as_failure(error))
-            else:
-                for experiment in task:
-                    self._learn(experiment)
-
-    def _learn(self, experiment: Experiment) -> None:
+    def _begin(self, thought: Thought) -> int | None:
+        usage = Usage()
         try:
-            self._researcher.learn(experiment)
-        except BaseException as error:  # noqa: BLE001  the thread must live to propose
-            self._unlearned = f"{type(error).__name__}: {error}"
+            proposal = self._of_idea(thought, thought.proposal())
+            usage = proposal.usage
+            number = self._engine.begin(proposal, thought.context.files, thought.base)
+        except Exhausted as error:
+            self._run_dry(thought, error)
+            return None
+        except ScopeError as error:
+            self._failed(thought, error, usage)
+            return None
+        except (ResearcherError, ConfigError) as error:
+            if isinstance(error, ConfigError) and not self._proposed and self._is_first(thought):
+                raise  # a person's mistake, seen at the first question: better told than slept on
+            self._failed(thought, error, usage)
+            return None
+        if self._mind_of(thought).patience.succeeded():
+            self._engine.record(Warned(text=f"{thought.researcher.name} proposes again"))
+        if not proposal.changes or usage != Usage():  # turning constants costs nothing to book
+            who = proposal.researcher or thought.researcher.name
+            self._book(thought, Answer.PROPOSED, usage, number=number, who=who)
+        self._remember(proposal.scratchpad)
+        return number
 
-    def _back_off(self, *, at_once: int) -> None:
-        self._failures += 1
-        beyond = self._failures - at_once
-        if beyond > 0:
-            wait_s = min(_BACKOFF_MOST_S, 0.25 * 2.0 ** min(beyond, 12))
-            self._ask_again_at = time.monotonic() + wait_s
+    def _of_idea(self, thought: Thought, proposal: Proposal) -> Proposal:
+        """The proposal with the idea of the backlog that it follows, if that exists."""
+        idea = proposal.idea
+        if idea not in self._engine.history.backlog.ideas:
+            idea = self._mind_of(thought).patience.idea
+        return msgspec.structs.replace(proposal, idea=idea) if idea != proposal.idea else proposal
 
+    def _run_dry(self, thought: Thought, error: Exhausted) -> None:
+        if self._is_first(thought):
+            self.exhausted = f"{error.what}: {error.why}" if error.why else error.what
+            return
+        # The fallback has nothing more to propose: the first one is waited for, however long.
+        self._second = self._make_second = None
 
-def _checked(proposal: Proposal) -> Proposal:
-    """What a researcher really returned; a third party's may be anything."""
-    right = isinstance(proposal, Proposal) and all(
-        isinstance(path, str) and isinstance(text, str | None)
-        for path, text in proposal.files.items()
-    )
-    if not right:
-        raise ResearcherError("the researcher returned no proposal", f"but {proposal!r:.200}")
-    return proposal
+    def _is_first(self, thought: Thought) -> bool:
+        return thought.researcher is self._first.researcher
 
+    def _mind_of(self, thought: Thought) -> _Mind:
+        second = self._second
+        return self._first if self._is_first(thought) or second is None else second
 
-def _as_failure(error: BaseException) -> Exception:
-    """A researcher's own bug is a proposal that did not come; the night goes on."""
-    if isinstance(error, (ResearcherError, ConfigError)):
-        return error
-    return ResearcherError(
-        "the researcher failed", f"{type(error).__name__}: {error}", "nightlab status"
-    )
+    # -- answers that are no proposal
+
+    def _failed(
+        self, thought: Thought, error: ScopeError | ResearcherError | ConfigError, usage: Usage
+    ) -> None:
+        """Book it, and decide what follows."""
+        mind, task = self._mind_of(thought), thought.context.task
+        answer = kind(error)
+        if isinstance(error, ResearcherError) and isinstance(error.usage, Usage):
+            usage = error.usage
+        detail = commits.one_line(f"{error.what}: {error.why}" if error.why else error.what)
+        refused = isinstance(error, ScopeError) and task is Task.PROPOSE  # that is on record
+        costly = isinstance(mind.researcher, Thoughtful) or usage != Usage()
+        if costly or not refused:
+            failure = thought.context.failure
+            number = failure.number if failure else None
+            self._book(thought, answer, usage, number=number, detail=detail)
+        if task is not Task.PROPOSE and not answer.passes and not answer.locked_out:
+            return  # a plan or a fix that did not come: neither is asked for again
+        first_time = not mind.patience.failures
+        was_away = mind.patience.away
+        following = mind.patience.failed(
+            answer,
+            "" if refused or task is not Task.PROPOSE else detail,
+            fallback=self._make_second is not None and mind is self._first,
+            idea=next(iter(self._engine.history.backlog.open()), None),
+            retry_after_s=getattr(error, "retry_after_s", None),
+        )
+        if following.step is Step.HAND_OVER and not was_away:
+            self._hand_over(answer, detail)
+        elif not refused and first_time and (not costly or following.wait_s > _LONG_S):
+            self._engine.record(Warned(text=f"no proposal: {error.what}. {error.why}".strip()))
+
+    def _hand_over(self, answer: Answer, detail: str) -> None:
+        """Another researcher goes on, having learnt all there is."""
+        if self._second is None and self._make_second is not None:
+            try:
+                self._second = _Mind(self._make_second(), Patience(self._time))
+            except NightlabError as error:
+                self._make_second = None
+                self._engine.record(Warned(text=f"there is no fallback: {error.what}"))
+                return
+            settled = tuple(self._engine.history.settled())
+            self._worker.learn(self._second.researcher, settled)
+        if self._second is not None:
+            first, second = self._first.researcher.name, self._second.researcher.name
+            why = f"{answer.value.replace('_', ' ')}: {detail}"
+            text = f"{first} gives no proposals ({why}); {second} goes on meanwhile"
+            self._engine.record(Warned(text=text))
+
+    # -- plans
+
+    def _take_plan(self, thought: Thought) -> None:
+        try:
+            plan = thought.future.result()
+        except (ResearcherError, ConfigError) as error:
+            self._failed(thought, error, Usage())
+            return
+        if not isinstance(plan, Plan):
+            return
+        history = self._engine.history
+        found = planning.events(
+            plan.ideas,
+            plan.vetoed,
+            history.backlog,
+            source=thought.researcher.name,
+            experiments=history.experiments,
+        )
+        for event in tuple(found):
+            self._engine.record(event)
+        self._book(thought, Answer.PLANNED, plan.usage)
+        self._remember(plan.scratchpad)
+
+    # -- fixes
+
+    def mend(self, number: int) -> bool:
+        """Whether the crash of an open experiment waits for its fix, or was mended just now.
+
+        False: it stays a crash.
+        """
+        thought = self._fixing.get(number)
+        if thought is None:
+            return self._ask_fix(number)
+        if thought.future.done():
+            del self._fixing[number]
+            self._amend(number, thought)
+        return True
+
+    def _ask_fix(self, number: int) -> bool:
+        first = self._first
+        by = self._engine.history.experiments[number].claim.researcher
+        others = self._second is not None and by == self._second.researcher.name
+        if others or first.patience.away or self._broke:
+            return False
+        if number not in self._failures:
+            thoughtful = isinstance(first.researcher, Thoughtful)
+            most = self._most_fixes if thoughtful else 0
+            self._failures[number] = fixes.failure(self._engine, number, most=most)
+        failure = self._failures[number]
+        if failure is None:
+            return False
+        if not first.patience.waits:
+            commit = self._engine.history.experiments[number].commit
+            files = commits.files_in_scope(self._engine.repo, self._engine.study, commit)
+            self._fixing[number] = self._put(first, Task.FIX, files, base=commit, failure=failure)
+        return True
+
+    def _amend(self, number: int, thought: Thought) -> None:
+        usage = Usage()
+        try:
+            proposal = thought.proposal()
+            usage = proposal.usage
+            self._engine.amend(number, proposal, thought.context.files)
+        except (ScopeError, ResearcherError, ConfigError) as error:
+            self._failed(thought, error, usage)
+            if not kind(error).passes:
+                self._failures[number] = None
+            return
+        self._failures.pop(number, None)
+        self._book(thought, Answer.PROPOSED, usage, number=number)
+        self._remember(proposal.scratchpad)
+
+    # -- what is written down
+
+    def _book(
+        self,
+        thought: Thought,
+        answer: Answer,
+        usage: Usage,
+        *,
+        number: int | None = None,
+        detail: str = "",
+        who: str = "",
+    ) -> None:
+        thoughtful = isinstance(thought.researcher, Thoughtful)
+        if thoughtful and not usage.seconds:
+            usage = msgspec.structs.replace(usage, seconds=round(thought.seconds, 3))
+        if usage == Usage() and answer is Answer.PROPOSED and not thoughtful:
+            return
+        self._engine.record(
+            Asked(
+                task=thought.context.task.value,
+                researcher=who or thought.researcher.name,
+                answer=answer,
+                usage=usage,
+                number=number,
+                detail=detail,
+            )
+        )
+        books = self._engine.history.accounts
+        if self._bounds.max_usd is not None and books.silent_usd == 1 and usage.usd is None:
+            text = "the price of a call is not known, so --max-usd can not hold: use --max-tokens"
+            self._engine.record(Warned(text=text))
+
+    def _remember(self, scratchpad: str | None) -> None:
+        if scratchpad is not None:
+            with suppress(OSError):  # a full disk is told by the journal
+                memory.write(self._engine.paths.scratchpad(self._engine.study.tag), scratchpad)
+
+    def _tell_unlearned(self) -> None:
+        if self._worker.unlearned:
+            text = f"the researcher did not learn: {self._worker.unlearned}"
+            self._engine.record(Warned(text=text))
+            self._worker.unlearned = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nightlab import certificates, expression, front
+from nightlab import certificates, costs, expression, front, phases, plateau
 from nightlab.history import History
 from nightlab.judge import estimate, fair
 from nightlab.model import (
@@ -37,11 +37,13 @@ def state(history: History, *, locked: bool) -> str:
     return "finished" if history.ended and history.ended.reason == "bound" else "stopped"
 
 
-def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
-    """The study in one JSON object; its keys are documented in docs/json.md and only ever grow."""
+def status(history: History, *, locked: bool, now: float, program: str = "") -> dict[str, Any]:
+    """The study in one JSON object; its keys are documented in docs/json.md and only ever grow.
+
+    ``program`` is the text of program.md, for its phases.
+    """
     study, metric = history.study, history.study.objective.metric
     baseline, incumbent = history.baseline, history.incumbent
-    counts = history.counts
     return {
         "tag": study.tag,
         "branch": study.branch,
@@ -59,42 +61,55 @@ def status(history: History, *, locked: bool, now: float) -> dict[str, Any]:
         "gain": gain(history),
         "pareto": front.front(history),
         "certificates": certificates.certificates(history),
-        "experiments": {
-            "total": counts.total,
-            "keep": counts.keep,
-            "discard": counts.discard,
-            "inconclusive": counts.inconclusive,
-            "crash": counts.crash,
-            "open": len(history.trees),
-            "refused": history.refused,
-        },
+        "experiments": _counts(history),
         "runs": history.runs,
-        "running": [
-            {
-                "run": r.run,
-                "experiment": r.occasion,
-                "purpose": r.purpose.value,
-                "check": r.check or None,
-                "seed": r.seed,
-                "device": r.device,
-                "elapsed_seconds": max(0.0, now - r.at) if locked else None,
-            }
-            for r in history.pending.values()
-        ],
+        "running": _running(history, now if locked else None),
         "noise": dict(zip(("sigma", "df"), noise(history), strict=True)),
         "early_stop": history.early.summary(),
         "researcher": history.session.researcher if history.session else None,
         "judge": history.session.judge if history.session else None,
         "sandbox": history.session.sandbox if history.session else None,
-        "cost": {"tokens": 0, "usd": 0.0, "device_seconds": round(history.device_seconds, 3)},
         "final": _final(history),
+        "cost": costs.of_study(history),
         "started_at": history.started.at,
         "last_event_at": history.last_at,
         "ended": None
         if history.ended is None
         else {"reason": history.ended.reason, "detail": history.ended.detail},
         "warnings": [w.text for w in history.warnings[-5:]],
+        "phase": _phase(history, program, now if locked else history.last_at),
+        "plateau": _plateau(history),
+        "backlog": _backlog(history),
     }
+
+
+def _counts(history: History) -> dict[str, int]:
+    counts = history.counts
+    return {
+        "total": counts.total,
+        "keep": counts.keep,
+        "discard": counts.discard,
+        "inconclusive": counts.inconclusive,
+        "crash": counts.crash,
+        "open": len(history.trees),
+        "refused": history.refused,
+    }
+
+
+def _running(history: History, now: float | None) -> list[dict[str, Any]]:
+    """Runs in flight; ``now`` is None where no lab works, and then nobody knows since when."""
+    return [
+        {
+            "run": r.run,
+            "experiment": r.occasion,
+            "purpose": r.purpose.value,
+            "check": r.check or None,
+            "seed": r.seed,
+            "device": r.device,
+            "elapsed_seconds": None if now is None else max(0.0, now - r.at),
+        }
+        for r in history.pending.values()
+    ]
 
 
 def parts(history: History) -> dict[str, dict[str, float | None]]:
@@ -117,6 +132,46 @@ def _final(history: History) -> dict[str, Any] | None:
         "branch": f.closed.branch or None if f.closed else None,
         "commit": f.closed.commit if f.closed else None,
     }
+
+
+def _phase(history: History, program: str, now: float) -> dict[str, Any] | None:
+    """The phase of program.md that the study is in; None where it has none."""
+    read = phases.parse(program)
+    current = phases.current(read.phases, history, now)
+    if current is None:
+        return None if not read.warnings else {"name": None, "warnings": list(read.warnings)}
+    return {
+        "name": current.phase.name,
+        "number": current.phase.number,
+        "of": current.of,
+        "experiments": current.experiments,
+        "seconds": round(current.seconds, 3),
+        "since_keep": current.since_keep,
+        "until": current.phase.until() or None,
+        "rules": list(current.phase.rules()),
+        "warnings": list(read.warnings),
+    }
+
+
+def _plateau(history: History) -> dict[str, Any]:
+    at = plateau.stand(history)
+    return {"stage": at.stage.name, "since_keep": at.since_keep, "next_after": at.next_after}
+
+
+def _backlog(history: History) -> dict[str, Any]:
+    """How many ideas wait, and the most urgent of them."""
+    waiting = history.backlog.open()
+    top = [
+        {
+            "idea": idea.id,
+            "priority": idea.priority,
+            "text": idea.text,
+            "category": idea.category,
+            "source": idea.source,
+        }
+        for idea in waiting[:5]
+    ]
+    return {"open": len(waiting), "top": top}
 
 
 def _measured(experiment: Experiment, metric: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -23,6 +24,9 @@ def register(app: typer.Typer) -> None:
         rich_help_panel=base.MEANWHILE,
         epilog="[bold]Examples[/bold]\n  nightlab note 'try a lower warmup'\n"
         "  nightlab note 'leave the tokenizer alone'\n"
+        "  nightlab note --idea 'cosine instead of linear decay'\n"
+        "  nightlab note --priority 12=5\n"
+        "  nightlab note --veto 12\n"
         "\nA researcher that reads is shown it with its next proposal; the embedded ones do not.",
     )(note)
 
@@ -53,28 +57,112 @@ def stop(
 
 
 def note(
-    text: Annotated[str, typer.Argument(help="What the researcher should know.")],
+    text: Annotated[
+        str, typer.Argument(help="What the researcher should know.", show_default=False)
+    ] = "",
     directory: Directory = None,
     tag: Tag = None,
+    idea: Annotated[
+        str, typer.Option("--idea", help="Put an idea into the backlog.", show_default=False)
+    ] = "",
+    priority: Annotated[
+        str,
+        typer.Option(
+            "--priority",
+            metavar="[ID=]N",
+            help="Higher is sooner: of the new --idea, or ID=N of one in the backlog.",
+            show_default=False,
+        ),
+    ] = "",
+    veto: Annotated[
+        int | None,
+        typer.Option(
+            "--veto", metavar="ID", help="Take an idea out of the backlog.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Tell the researcher something, while it works or before."""
+    """Tell the researcher something, while it works or before; or tend its backlog of ideas."""
     place = base.place(directory, tag)
-    if not text.strip():
-        raise UsageError("the note is empty", "", "nightlab note 'try a lower warmup'")
-    if len(text) > inbox.MAX_TEXT_CHARS:
+    message = _message(text, idea, priority, veto)
+    if message.idea is not None:
+        _check_known(place, message.idea)
+    inbox.send(
+        place.paths.inbox(place.tag),
+        message.kind,
+        text=message.text,
+        idea=message.idea,
+        priority=message.priority,
+    )
+    locked = place.locked()
+    if as_json:
+        told = {"noted": message.text, "kind": message.kind, "idea": message.idea}
+        base.emit({**told, "priority": message.priority, "tag": place.tag, "running": locked})
+    else:
+        base.say(_told(message, locked=locked))
+    return 0
+
+
+def _message(text: str, idea: str, priority: str, veto: int | None) -> inbox.Message:
+    """What the flags say. Raises UsageError where they say nothing, or two things."""
+    hint = "nightlab note 'try a lower warmup'"
+    target, _, number = priority.rpartition("=")
+    kinds = [bool(text.strip()), bool(idea.strip()), veto is not None, bool(target)]
+    if not any(kinds):
+        if priority:
+            raise UsageError(
+                "--priority says not of which idea", "", "nightlab note --priority 12=5"
+            )
+        raise UsageError("the note is empty", "", hint)
+    if sum(kinds) > 1:
+        raise UsageError("one thing at a time: a note, --idea, --veto or --priority ID=N", "", hint)
+    if priority and (text.strip() or veto is not None):
+        raise UsageError("only ideas have a priority", "", "nightlab note --priority 12=5")
+    words = text if text.strip() else idea
+    if len(words) > inbox.MAX_TEXT_CHARS:
         raise UsageError(
-            f"the note has {len(text)} characters",
+            f"the note has {len(words)} characters",
             f"at most {inbox.MAX_TEXT_CHARS} are passed on",
             "put the long form into program.md, which the researcher reads too",
         )
-    inbox.send(place.paths.inbox(place.tag), "note", text=text)
-    locked = place.locked()
-    if as_json:
-        base.emit({"noted": text, "tag": place.tag, "running": locked})
-    else:
-        when = "with its next proposal" if locked else "when the lab runs again"
-        base.say(
-            f"noted: a researcher that reads is shown it {when} (optuna and sweep do not read)"
+    rank = None
+    if priority:
+        try:
+            rank, known = float(number), int(target) if target else None
+        except ValueError:
+            rank, known = math.nan, None
+        if not math.isfinite(rank):
+            raise UsageError(
+                f"--priority {priority!r}", "it must be N or ID=N", "nightlab note --priority 12=5"
+            )
+        if target:
+            return inbox.Message("priority", idea=known, priority=rank)
+    if veto is not None:
+        return inbox.Message("veto", idea=veto)
+    return inbox.Message("note" if text.strip() else "idea", text=words, priority=rank)
+
+
+def _check_known(place: base.Place, number: int) -> None:
+    backlog = place.history().backlog
+    if number not in backlog.ideas:
+        raise UsageError(
+            f"there is no idea {number} in the backlog",
+            f"ideas there: {', '.join(str(i.id) for i in backlog.open()[:20]) or 'none'}",
+            "nightlab status",
         )
-    return 0
+
+
+def _told(message: inbox.Message, *, locked: bool) -> str:
+    """What happens with the message, for the person."""
+    if message.kind == "note":
+        when = "with its next proposal" if locked else "when the lab runs again"
+        return f"noted: a researcher that reads is shown it {when} (optuna and sweep do not read)"
+    when = "at once" if locked else "when the lab runs again"
+    what = {
+        "idea": "the idea joins the backlog",
+        "veto": f"idea {message.idea} leaves the backlog",
+        "priority": f"idea {message.idea} gets priority {message.priority:g}"
+        if message.priority is not None
+        else "",
+    }[message.kind]
+    return f"noted: {what} {when}"

@@ -17,6 +17,7 @@ from nightlab.config import Paths, Settings
 from nightlab.errors import NightlabError
 from nightlab.git import Repo
 from nightlab.history import fold
+from nightlab.researchers import agents
 
 _LEAST_FREE_BYTES = 200 * 1024**2
 _OLDEST_GIT = (2, 17)
@@ -71,7 +72,7 @@ def examine(folder: Path) -> list[Check]:
     settings, configured = _configuration(root, folder)
     checks = [_git(), found, _python(), configured]
     if settings is not None and root is not None:
-        checks += _project(root, settings, repo)
+        checks += [*_project(root, settings, repo), *_researcher(settings)]
     checks += [*_sandboxes(settings), _memory(settings), _disk(root or folder), _devices()]
     if root is not None:
         checks += _studies(Paths(root))
@@ -158,6 +159,16 @@ def _scope(settings: Settings, repo: Repo) -> Check:
             cure = f"git add {shlex.quote(pattern)} && git commit -m 'start'"
             return Check("scope", State.BAD, text, cure)
     return Check("scope", State.OK, f"may change: {', '.join(settings.edit)}")
+
+
+def _researcher(settings: Settings) -> Iterator[Check]:
+    """Whether the coding agents that nightlab.toml names are there."""
+    table = settings.researcher
+    for name in dict.fromkeys((table.get("use", ""), table.get("agent", ""))):
+        if name in agents.AGENTS and name != "command":
+            found, said, cure = agents.examine(name, table.get("command", ""))
+            state = State.OK if found else State.BAD
+            yield Check("researcher", state, f"{name}: {said}", cure)
 
 
 def _metric(root: Path, settings: Settings) -> Check:

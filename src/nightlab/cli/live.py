@@ -105,7 +105,9 @@ def _doing(loop: Loop) -> str:
         return f"running{thinks}"
     if loop.thinker.backing_off:
         return "waiting before the researcher is asked again"
-    return f"{loop.researcher.name} thinks of the next experiment"
+    if loop.thinker.fixing:
+        return "a crash is being mended"
+    return f"{loop.thinker.name} thinks of the next experiment"
 
 
 def _running(loop: Loop) -> Iterator[Running]:

@@ -49,10 +49,15 @@ def register(app: typer.Typer) -> None:
 
 def status(directory: Directory = None, tag: Tag = None, as_json: AsJson = False) -> int:
     """Where the study stands: running or not, incumbent, noise, counts."""
-    from nightlab import views  # noqa: PLC0415  loaded on use
+    from nightlab import contexts, views  # noqa: PLC0415  loaded on use
 
     place = base.place(directory, tag)
-    found = views.status(place.history(), locked=place.locked(), now=time.time())
+    found = views.status(
+        place.history(),
+        locked=place.locked(),
+        now=time.time(),
+        program=contexts.program(place.root),
+    )
     if as_json:
         base.emit_pretty(found)
     else:

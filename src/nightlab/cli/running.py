@@ -62,6 +62,36 @@ For = Annotated[
         show_default=False,
     ),
 ]
+MaxUsd = Annotated[
+    float | None,
+    typer.Option(
+        "--max-usd",
+        metavar="USD",
+        min=0.0,
+        help="Stop when researchers have cost this much, over the whole study.",
+        show_default=False,
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        metavar="N",
+        min=1,
+        help="Stop when researchers have used so many tokens, in and out.",
+        show_default=False,
+    ),
+]
+MaxDeviceHours = Annotated[
+    float | None,
+    typer.Option(
+        "--max-device-hours",
+        metavar="H",
+        min=0.0,
+        help="Stop when runs have taken so many hours, over the whole study.",
+        show_default=False,
+    ),
+]
 Researcher = Annotated[
     str | None,
     typer.Option(
@@ -97,6 +127,9 @@ def run(
     max_experiments: Most = None,
     until: Until = None,
     for_: For = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    max_device_hours: MaxDeviceHours = None,
     researcher: Researcher = None,
     slots: Slots = None,
     plain: Plain = False,
@@ -107,7 +140,12 @@ def run(
 
     root = base.project(directory)
     settings = with_flags(config.load(root), researcher=researcher, slots=slots)
-    bounds = _bounds(max_experiments, until, for_, time.time())
+    bounds = dataclasses.replace(
+        _bounds(max_experiments, until, for_, time.time()),
+        max_usd=max_usd,
+        max_tokens=max_tokens,
+        max_device_s=None if max_device_hours is None else 3600.0 * max_device_hours,
+    )
     mode = session.mode(plain=plain, as_json=as_json)
     return session.hold(session.Plan(root, settings, tag, bounds, mode))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -21,14 +23,15 @@ from nightlab.errors import (
     EXIT_ERROR,
     EXIT_INTERRUPTED,
     EXIT_NO_KEEP,
+    ConfigError,
     NightlabError,
     ResearcherError,
 )
 from nightlab.events import AnyEvent, Paused, Settled, Warned
 from nightlab.history import History
 from nightlab.loop import Ending, Loop
+from nightlab.researchers import EMBEDDED, RESEARCHERS, Researcher, open_researcher
 from nightlab.researchers import Settings as ResearcherSettings
-from nightlab.researchers import open_researcher
 
 _EVERY_S = 0.25
 _EVERY_SLOW_S = 1.0  # where runs take minutes, a second is often enough
@@ -67,6 +70,7 @@ def hold(plan: Plan) -> int:
     Raises NightlabError for all that prevents it, and when the baseline fails.
     """
     researcher = open_researcher(researcher_settings(plan.settings))
+    stand_in = fallback(plan.settings)
     opened = lab.open_study(plan.root, tag=plan.tag, settings=plan.settings)
     engine = opened.engine
     try:
@@ -76,7 +80,7 @@ def hold(plan: Plan) -> int:
         base.say(*lines, "", stderr=plan.mode is Mode.JSON)
         watcher = _Watcher(engine, plan.mode)
         try:
-            ending = Loop(engine, researcher, plan.bounds, watcher.watch).run()
+            ending = Loop(engine, researcher, plan.bounds, watcher.watch, stand_in).run()
         finally:
             watcher.close()
     finally:
@@ -111,7 +115,25 @@ def researcher_settings(settings: Settings) -> ResearcherSettings:
         seed=table.get("seed", 0),
         values={name: tuple(values) for name, values in table.get("values", {}).items()},
         script=table.get("script", ""),
+        agent=table.get("agent", ""),
+        **config.asking(table),
     )
+
+
+def fallback(settings: Settings) -> Callable[[], Researcher] | None:
+    """Who goes on while the researcher can not; None for nobody. Raises ConfigError."""
+    wanted = researcher_settings(settings)
+    needs_none = wanted.use in EMBEDDED
+    name = settings.researcher.get("fallback", "none" if needs_none else "optuna")
+    if name == "none":
+        return None
+    if name not in RESEARCHERS:
+        raise ConfigError(
+            f"[researcher] fallback = {name!r} is no researcher",
+            f"nightlab knows none, {', '.join(RESEARCHERS)}",
+            'set fallback = "optuna" under [researcher]',
+        )
+    return lambda: open_researcher(dataclasses.replace(wanted, use=name))
 
 
 def exit_code(history: History, ending: Ending) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nightlab import certificates, expression, front, git, views
+from nightlab import certificates, costs, expression, front, git, views
 from nightlab.cli import base, words
 from nightlab.cli.base import Place
 from nightlab.errors import NightlabError, UsageError
@@ -43,6 +43,7 @@ def as_json(place: Place, experiment: Experiment) -> dict[str, Any]:
     metric = place.history().study.objective.metric
     return {
         **views.row(experiment, metric),
+        "cost": costs.of_experiment(place.history(), experiment.number),
         "run_records": [
             {**msgspec.to_builtins(run), "log": str(place.paths.log(place.tag, run.id))}
             for run in experiment.runs
@@ -75,6 +76,7 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
     )
     by = claim.researcher + (f", {claim.category}" if claim.category else "")
     told.append(f"proposed   by {by}")
+    told.append(f"cost       {words.cost(costs.of_experiment(place.history(), experiment.number))}")
     if claim.hypothesis:
         told += [f"           {line}" for line in claim.hypothesis.splitlines()]
     told += [

@@ -28,6 +28,9 @@ Bring `{metric}` {way}: {metric} is what `{command}` prints, and {better} is bet
 ## What is known
 
 (What have you tried? What do you suspect? Bugs first: the largest gain is often a mistake.)
+
+(Phases, if you like: headings such as `## Phase: tuning (20 experiments, one change)`, each with
+what to do in it. The last one goes on until you stop: see docs/program.md.)
 """
 
 

@@ -19,7 +19,8 @@ def status(found: dict[str, Any]) -> list[str]:
         f"incumbent  {_incumbent(found['incumbent'])}",
         f"gain       {words.short(found['gain'])}; {_noise(found['noise'])}",
         f"tried      {_counts(counts)}; {found['runs']} runs",
-        f"cost       {words.seconds(found['cost']['device_seconds'])} of device time",
+        f"cost       {words.cost(found['cost'])}",
+        *_per_keep(found["cost"]),
     ]
     if objective["expression"]:
         lines.insert(2, f"           = {objective['expression']}")
@@ -29,8 +30,36 @@ def status(found: dict[str, Any]) -> list[str]:
     lines += pareto(found["pareto"])
     if counts["refused"]:
         lines.append(f"refused    {counts['refused']} proposals")
+    lines += _directions(found)
     lines += [f"running    {_running(r)}" for r in found["running"]]
     lines += [f"warning    {text}" for text in found["warnings"]]
+    return lines
+
+
+def _per_keep(cost: dict[str, Any]) -> list[str]:
+    """What each kept change cost, where there is one and it cost more than device time."""
+    each = cost["per_keep"]
+    return [f"           {words.cost(each)} for each keep"] if each and cost["tokens"] else []
+
+
+def _directions(found: dict[str, Any]) -> list[str]:
+    """Where the search stands: the phase, the plateau, the ideas that wait."""
+    lines = []
+    phase, at, backlog = found["phase"], found["plateau"], found["backlog"]
+    if phase is not None:
+        if phase["name"] is not None:
+            until = f", until {phase['until']}" if phase["until"] else ""
+            done = f"{phase['experiments']} experiments in it{until}"
+            where = f"{phase['name']} ({phase['number']} of {phase['of']})"
+            lines.append(f"phase      {where}: {done}; {', '.join(phase['rules'])}")
+        lines += [f"warning    program.md: {text}" for text in phase["warnings"]]
+    lines.append(f"plateau    {at['stage']}: {at['since_keep']} experiments since the last keep")
+    if backlog["open"]:
+        lines.append(f"backlog    {backlog['open']} ideas wait")
+        lines += [
+            f"           {i['idea']}: {i['text'][:100]} (priority {i['priority']:g})"
+            for i in backlog["top"]
+        ]
     return lines
 
 

@@ -107,6 +107,22 @@ def counts(history: History) -> str:
     return f"{total} experiment{'' if total == 1 else 's'}: " + ", ".join(parts)
 
 
+def cost(found: dict[str, Any]) -> str:
+    """``0.42 USD; 125000 tokens (98000 cached); 3:10 min of thinking; 2 h 05 min of device time``.
+
+    Only what there was of it; device time always.
+    """
+    parts = []
+    if found["tokens"]:
+        parts.append("price not known" if found["usd"] is None else f"{found['usd']:.2f} USD")
+        cached = found.get("tokens_cached")
+        parts.append(f"{found['tokens']:.0f} tokens" + (f" ({cached} cached)" if cached else ""))
+    if found["thinking_seconds"]:
+        parts.append(f"{seconds(found['thinking_seconds'])} of thinking")
+    parts.append(f"{seconds(found['device_seconds'])} of device time")
+    return "; ".join(parts)
+
+
 def left(bounds: Bounds, rest: Left) -> str:
     """What is left of the bounds, in words."""
     parts = []
@@ -115,4 +131,10 @@ def left(bounds: Bounds, rest: Left) -> str:
     if rest.seconds is not None and bounds.until is not None:
         until = time.strftime("%H:%M", time.localtime(bounds.until))
         parts.append(f"{seconds(rest.seconds)} until {until}")
+    if rest.usd is not None:
+        parts.append(f"{rest.usd:.2f} of {bounds.max_usd:g} USD")
+    if rest.tokens is not None:
+        parts.append(f"{rest.tokens} of {bounds.max_tokens} tokens")
+    if rest.device_seconds is not None:
+        parts.append(f"{seconds(rest.device_seconds)} of device time")
     return " and ".join(parts) or "no bound: it runs until you stop it"

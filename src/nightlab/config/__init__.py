@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab.config import final, values
+from nightlab.config.asking import asking
 from nightlab.config.final import Final
 from nightlab.config.keys import KEYS, check_keys
 from nightlab.config.paths import (
@@ -31,6 +32,7 @@ __all__ = [
     "Final",
     "Paths",
     "Settings",
+    "asking",
     "check_tag",
     "default_tag",
     "duration_s",
@@ -112,11 +114,18 @@ def parse(table: Mapping[str, Any]) -> Settings:
     processes = sandbox.get("processes")
     if processes is not None and processes < 1:
         raise values.bad("[sandbox] processes", processes, "a whole number from 1")
+    tokens = table.get("researcher", {}).get("context_tokens")
+    if tokens is not None and tokens < 2000:
+        raise values.bad("[researcher] context_tokens", tokens, "a whole number from 2000")
     for name, tried in table.get("researcher", {}).get("values", {}).items():
         if not isinstance(tried, list) or not tried:
             raise values.bad(
                 f"[researcher.values] {name}", tried, "a list of values, like [0.01, 0.1]"
             )
+    asking(table.get("researcher", {}))
+    for key in ("fixes", "plan_every"):
+        if table.get("researcher", {}).get(key, 0) < 0:
+            raise values.bad(f"[researcher] {key}", table["researcher"][key], "0 or more")
     return Settings(
         command=values.text("[study] command", study["command"]),
         edit=values.paths("[study] edit", study["edit"]),

@@ -60,6 +60,19 @@ class Paths:
         """Where the private git indexes lie."""
         return self.study(tag) / "index"
 
+    def scratchpad(self, tag: str) -> Path:
+        """The researcher's own memory, kept from experiment to experiment and night to night."""
+        return self.study(tag) / "scratchpad.md"
+
+    @property
+    def knowledge(self) -> Path:
+        """What the person wants the researcher to draw on."""
+        return self.root / "knowledge"
+
+    @property
+    def knowledge_index(self) -> Path:
+        return self.state / "knowledge.sqlite"
+
     def ledger(self, tag: str) -> Path:
         return self.study(tag) / "results.tsv"
 

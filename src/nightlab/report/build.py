@@ -47,7 +47,6 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
     moved = claims.drift(history)
     ended = ending(history, locked=locked)
     metric = history.study.objective.metric
-    shares = [d.share for d in found[:3] if d.share is not None]
     listed, left_out = rows(history)
     return Facts(
         tag=history.study.tag,
@@ -65,7 +64,7 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         gain=whole,
         naive=claims.naive(history),
         discoveries=tuple(found),
-        top_share=sum(shares) if shares else None,
+        top_share=claims.top_share(found),
         chance_keeps=claims.chance_keeps(history, seen),
         categories=tuple(lessons.categories(history)[:_TALLIES]),
         moves=tuple(lessons.moves(history)[:_TALLIES]),

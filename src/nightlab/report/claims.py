@@ -212,3 +212,9 @@ def drift(history: History) -> Drift | None:
         df=df,
         significant=abs(slope / error) > t_quantile(_DRIFT_TAIL, df),
     )
+
+
+def top_share(found: Sequence[Discovery]) -> float | None:
+    """The share of the gain that the three largest discoveries carry; None where unknown."""
+    shares = [d.share for d in found[:3] if d.share is not None]
+    return sum(shares) if shares else None

@@ -71,6 +71,7 @@ class Context:
     earlier attempts at this very proposal were refused, oldest first. ``brief`` is the whole of
     it in words for a language model, rendered within ``tokens`` tokens (``nightlab.brief``);
     researchers that read no words ignore it. ``scratchpad`` is the researcher's own memory.
+    ``usd_left`` and ``tokens_left`` bound what this one call may cost; None: no such bound.
     """
 
     tag: str
@@ -90,6 +91,8 @@ class Context:
     scratchpad: str = ""
     web: bool = False
     desk: Desk | None = None
+    usd_left: float | None = None
+    tokens_left: int | None = None
 
 
 class Researcher(Protocol):
@@ -123,6 +126,18 @@ class Thoughtful(Protocol):
         ...
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """A researcher that has something to stop: a program, a connection."""
+
+    def close(self) -> None:
+        """Stop what is thought of now, at once: nothing that it started is alive afterwards.
+
+        Called from another thread than ``propose``, which then raises ResearcherError. Once.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """A backlog as a researcher would have it: ideas best first (their ids do not count).
@@ -153,6 +168,8 @@ class Settings:
     max_turns: int = 40
     resume: bool = False
     env: tuple[str, ...] = ()
+    agent: str = ""
+    price: Mapping[str, float] = field(default_factory=dict)
 
 
 # name -> where its maker lives: a callable that takes Settings. Loaded on use.
@@ -160,7 +177,16 @@ RESEARCHERS: dict[str, str] = {
     "optuna": "nightlab.researchers.optuna:OptunaResearcher",
     "sweep": "nightlab.researchers.sweep:SweepResearcher",
     "scripted": "nightlab.researchers.scripted:from_settings",
+    "llm": "nightlab.researchers.llm:LlmResearcher",
+    "hybrid": "nightlab.researchers.hybrid:HybridResearcher",
+    **dict.fromkeys(
+        ("claude", "codex", "gemini", "opencode", "aider", "mini", "pi", "command"),
+        "nightlab.researchers.agents:from_settings",
+    ),
 }
+
+
+EMBEDDED = ("optuna", "sweep", "scripted")  # they need no model and no fallback
 
 
 def open_researcher(settings: Settings) -> Researcher:
