@@ -359,6 +359,51 @@ def test_key_final_test_and_hidden_are_a_split_that_nothing_else_ever_saw(
     assert "test.txt" not in left
 
 
+GREEDY_FOR_MEMORY = (
+    TRAIN
+    + """
+grown = int(os.environ["NIGHTLAB_SEED"]) > 1000 and LR < 0.1
+print("peak_vram_mb:", 1024.0 if grown else 512.0)
+"""
+)
+
+
+def test_a_final_that_breaks_a_guard_on_fresh_seeds_is_not_called_a_win(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guard = '[guards]\npeak_vram_mb = "<= baseline * 1.2"\n'
+    root = study(tmp_path / "p", [BETTER], train=GREEDY_FOR_MEMORY, more=guard)
+    code, found = cli(root, capsys, "--device-hours", "0.0012", "--pairs", "3")
+    assert code == 4
+    assert found["win"] is False
+    assert found["result"]["word"] == "vetoed"  # type: ignore[index]
+    assert "guard peak_vram_mb <= baseline * 1.2: 1024" in found["result"]["reason"]  # type: ignore[index]
+    assert found["result"]["claim"]["low"] > 0  # type: ignore[index]
+    page = Path(str(found["page"])).read_text()
+    assert "**Better, but vetoed.**" in page
+    assert main(["finalize", "-C", str(root)]) == 4
+    assert "Better, but vetoed: guard peak" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_cleaned_tree_has_to_pass_the_checks(tmp_path: Path, passes: bool) -> None:
+    """It is code that nothing has checked yet: here only the no-op makes the check pass."""
+    word = "LR" if passes else "LR = 0.1$|UNUSED = 2"
+    check = f"[checks]\nwords = 'grep -Eq \"{word}\" train.py'\n"
+    same = TRAIN.replace("+ hashlib.sha256(text.encode()).hexdigest()", "")
+    root = study(tmp_path / "p", [NO_OP, BETTER], train=same, more=check)
+    f, history = finalize(root, pairs=5)
+    assert f.result is not None
+    assert f.cleaned is not None
+    assert f.cleaned.dropped == (2,)
+    assert f.result.word == "win"
+    assert f.result.chosen == ("cleaned" if passes else "final")
+    assert any("check words fails" in note for note in f.result.notes) != passes
+    checks = [r for r in f.runs if r.check]
+    assert [r.check for r in checks] == ["words"]
+    assert history.final is f
+
+
 def test_the_test_split_is_read_once_and_again_only_when_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,7 +241,9 @@ class History:
         started = self.pending.pop(run.id)
         if run.check:  # no measurement: it takes time and says yes or no
             self.device_seconds += run.duration_s
-            if started.commit == experiment.commit:
+            if started.turn is not None:
+                self.finals[-1].take(started.turn, run)
+            elif started.commit == experiment.commit:
                 self._replace(run.experiment, checks=(*experiment.checks, run))
             return
         self.runs += 1
