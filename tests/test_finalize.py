@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nightlab.cli import main
-from nightlab.errors import ConfigError, GitError, LockedError, SealError
+from nightlab.desks import Desks
+from nightlab.errors import ConfigError, GitError, LockedError, SandboxError, SealError
 from nightlab.events import FinalStarted, RunFinished
 from nightlab.final import TEST, Finalization, Stage, Word
 from nightlab.finalize import Finalizer, NoKeepError, Wish
@@ -24,7 +25,8 @@ from nightlab.judge import Case
 from nightlab.judge.baseline import calibrate
 from nightlab.lab import open_study
 from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Purpose, Want, values_of
-from tests.support import CONFIG, Steps, drive, git, make_project
+from nightlab.sandboxes import open_sandbox
+from tests.support import CONFIG, Reader, Steps, drive, git, make_project
 
 PROCESS = '[sandbox]\nuse = "process"\n'
 
@@ -402,6 +404,57 @@ def test_a_cleaned_tree_has_to_pass_the_checks(tmp_path: Path, passes: bool) -> 
     checks = [r for r in f.runs if r.check]
     assert [r.check for r in checks] == ["words"]
     assert history.final is f
+
+
+def test_a_researchers_desk_has_no_hidden_file(tmp_path: Path) -> None:
+    root = held_study(tmp_path / "p")
+    opened = open_study(root, tag="t")
+    with opened.engine.journal:
+        desk = Desks(opened.engine).at(opened.engine.history.tip, Reader([BETTER]))
+        desk.checkout(desk.folder / "copy")
+    names = {p.name for p in (desk.folder / "copy").rglob("*")}
+    assert "test.py" in names
+    assert not names & {"split.txt", "test.txt"}
+    assert (root / "split.txt").exists()
+
+
+LOOKS = (
+    HELD_TRAIN
+    + """
+for place in PLACES:
+    with __import__("contextlib").suppress(OSError):
+        print("read:", len(open(place).read()))
+"""
+)
+
+
+@pytest.mark.parametrize("box", ["bubblewrap", "landlock"])
+def test_what_a_run_may_read_does_not_show_it_the_hidden_split(tmp_path: Path, box: str) -> None:
+    """The split is a link into a folder that ``[sandbox] read`` shows."""
+    try:
+        open_sandbox(box)
+    except SandboxError as error:
+        pytest.skip(f"{error.what}: {error.why}")
+    store = tmp_path / "store"
+    (store / "inner").mkdir(parents=True)
+    (store / "inner" / "test.txt").write_text("1")
+    (store / "train.txt").write_text("some data")
+    root = make_project(tmp_path / "p", toml=CONFIG)
+    places = [str(store / "inner" / "test.txt"), str(root / "held.txt"), str(store / "train.txt")]
+    (root / "train.py").write_text(LOOKS.replace("PLACES", repr(places)).replace("NOISE", "0.003"))
+    git(root, "commit", "-qam", "looks")
+    (root / "held.txt").symlink_to(store / "inner" / "test.txt")
+    more = f'[sandbox]\nuse = "{box}"\nread = ["{store}"]\n'
+    more += '[final]\ntest = "cat held.txt"\nhidden = ["held.txt"]\n'
+    (root / "nightlab.toml").write_text(CONFIG.format(python=sys.executable) + more)
+    _, opened = drive(root, Steps([BETTER]), 1, tag="t", judge=KeepAll())
+    runs = [r for e in opened.engine.history.experiments.values() for r in e.runs]
+    assert {r.outcome for r in runs} == {"ok"}
+    assert {r.metrics["read"] for r in runs} == {9.0}  # the other file, and that alone
+    shown = more.replace(f"{store}", f"{store}/inner/test.txt")
+    (root / "nightlab.toml").write_text(CONFIG.format(python=sys.executable) + shown)
+    with pytest.raises(ConfigError, match=r"held\.txt is hidden"):
+        open_study(root, tag="u")
 
 
 def test_the_test_split_is_read_once_and_again_only_when_asked(

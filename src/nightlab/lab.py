@@ -159,6 +159,14 @@ def _check_data(root: Path, settings: Settings) -> None:
                 "nightlab.toml names it, and runs need it",
                 f"restore {name}, or take it out of nightlab.toml",
             )
+    for name in (*settings.hidden, *settings.final.hidden):
+        for place in settings.read:
+            if Path(place).resolve().is_relative_to((root / name).resolve()):
+                raise ConfigError(
+                    f"[sandbox] read shows {place} to every run, and {name} is hidden",
+                    "what a run may read is not hidden from it",
+                    "take one of them out of nightlab.toml",
+                )
 
 
 def _study(settings: Settings, tag: str, prefix: str) -> Study:
