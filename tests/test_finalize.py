@@ -25,6 +25,7 @@ from nightlab.judge import Case
 from nightlab.judge.baseline import calibrate
 from nightlab.lab import open_study
 from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Purpose, Want, values_of
+from nightlab.report import final_lines
 from nightlab.sandboxes import open_sandbox
 from tests.support import CONFIG, Reader, Steps, drive, git, make_project
 
@@ -404,6 +405,18 @@ def test_a_cleaned_tree_has_to_pass_the_checks(tmp_path: Path, passes: bool) -> 
     checks = [r for r in f.runs if r.check]
     assert [r.check for r in checks] == ["words"]
     assert history.final is f
+
+
+def test_a_test_command_that_fails_is_said(tmp_path: Path) -> None:
+    broken = FINAL_TEST.replace("test.py", "nowhere.py")
+    root = held_study(tmp_path / "p", more=broken)
+    f, history = finalize(root, device_s=8.0)
+    assert f.result is not None
+    assert f.result.word is Word.WIN  # of what was measured
+    assert any("test command failed in 6 of 6 runs: exit" in n for n in f.result.notes)
+    told = "\n".join(final_lines(history))
+    assert "no pair to compare" in told
+    assert "interval" not in told.split("test split:")[1]
 
 
 def test_a_researchers_desk_has_no_hidden_file(tmp_path: Path) -> None:

@@ -101,9 +101,11 @@ def _run(run: Run, history: History) -> str:
     if run.check:
         what = f"exp {run.occasion:<4} check {run.check:<7}"
         detail = f": {run.detail}" if run.detail else ""
-        return f"{what} {run.outcome.value} in {words.seconds(run.duration_s)}{detail}"
+        return f"{what} {words.check(run.outcome)} in {words.seconds(run.duration_s)}{detail}"
     what = f"exp {run.occasion:<4} run {run.id:<9} {words.purpose(run.purpose)}, seed {run.seed}: "
     took = f" in {words.seconds(run.duration_s)}"
     if run.outcome is Outcome.OK and metric in run.metrics:
         return f"{what}{metric} {words.number(run.metrics[metric])}{took}"
-    return f"{what}{run.outcome.value}{took}" + (f": {run.detail}" if run.detail else "")
+    # Why a run was hopeless is the reason of the decision, which follows.
+    detail = f": {run.detail}" if run.detail and run.outcome is not Outcome.HOPELESS else ""
+    return f"{what}{run.outcome.value}{took}{detail}"

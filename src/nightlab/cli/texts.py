@@ -18,7 +18,7 @@ def status(found: dict[str, Any]) -> list[str]:
         f"baseline   {words.spread(found['baseline'])}",
         f"incumbent  {_incumbent(found['incumbent'])}",
         f"gain       {words.short(found['gain'])}; {_noise(found['noise'])}",
-        f"tried      {_counts(counts)}; {found['runs']} runs",
+        f"tried      {_counts(counts)}; {_many(found['runs'], 'run')}",
         f"cost       {words.cost(found['cost'])}",
         *_per_keep(found["cost"]),
     ]
@@ -27,13 +27,40 @@ def status(found: dict[str, Any]) -> list[str]:
         lines[5:5] = [f"  {name:<9}{_part(part)}" for name, part in objective["parts"].items()]
     if found["certificates"]["keeps"]:
         lines.append(f"certified  {certified(found['certificates'])}")
+    lines += [f"stopped    {text}" for text in _stopped(found["early_stop"])]
     lines += pareto(found["pareto"])
+    lines += [f"final      {text}" for text in _final(found["final"])]
     if counts["refused"]:
-        lines.append(f"refused    {counts['refused']} proposals")
+        lines.append(f"refused    {_many(counts['refused'], 'proposal')}")
     lines += _directions(found)
     lines += [f"running    {_running(r)}" for r in found["running"]]
     lines += [f"warning    {text}" for text in found["warnings"]]
     return lines
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _stopped(found: dict[str, Any]) -> list[str]:
+    """What early stop did, and what its audit found."""
+    if not found["stopped"] and not found["audited"]:
+        return []
+    text = (
+        f"{_many(found['stopped'], 'hopeless run')}, {words.seconds(found['saved_seconds'])} saved"
+    )
+    if found["audited"]:
+        text += f"; of {found['audited']} let run on to see, {found['wrong']} became a keep"
+    return [text]
+
+
+def _final(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    if found["word"] is None:
+        return ["under way: nightlab finalize   (goes on)"]
+    where = f", {found['branch']} ({found['commit'][:7]})" if found["branch"] else ""
+    return [f"{found['word']}{where}; more: nightlab finalize"]
 
 
 def _per_keep(cost: dict[str, Any]) -> list[str]:
@@ -49,13 +76,14 @@ def _directions(found: dict[str, Any]) -> list[str]:
     if phase is not None:
         if phase["name"] is not None:
             until = f", until {phase['until']}" if phase["until"] else ""
-            done = f"{phase['experiments']} experiments in it{until}"
+            done = f"{_many(phase['experiments'], 'experiment')} in it{until}"
             where = f"{phase['name']} ({phase['number']} of {phase['of']})"
             lines.append(f"phase      {where}: {done}; {', '.join(phase['rules'])}")
         lines += [f"warning    program.md: {text}" for text in phase["warnings"]]
-    lines.append(f"plateau    {at['stage']}: {at['since_keep']} experiments since the last keep")
+    since = _many(at["since_keep"], "experiment")
+    lines.append(f"plateau    {at['stage']}: {since} since the last keep")
     if backlog["open"]:
-        lines.append(f"backlog    {backlog['open']} ideas wait")
+        lines.append(f"backlog    {_many(backlog['open'], 'idea')} waiting")
         lines += [
             f"           {i['idea']}: {i['text'][:100]} (priority {i['priority']:g})"
             for i in backlog["top"]
@@ -125,4 +153,4 @@ def _counts(counts: dict[str, Any]) -> str:
     verdicts = ", ".join(
         f"{counts[name]} {name}" for name in ("keep", "discard", "inconclusive", "crash")
     )
-    return f"{counts['total']} experiments, the baseline included: {verdicts}"
+    return f"{_many(counts['total'], 'experiment')}, the baseline included: {verdicts}"

@@ -8,7 +8,7 @@ from typing import Any
 from nightlab import views
 from nightlab.budget import Bounds, Left
 from nightlab.history import History
-from nightlab.model import Purpose, Verdict
+from nightlab.model import Outcome, Purpose, Verdict
 
 MARKS = {
     Verdict.KEEP: "✓",
@@ -78,6 +78,11 @@ def clock(at: float) -> str:
 def purpose(value: Purpose, check: str = "") -> str:
     """Why a run is made, in a person's words; of a check its name too."""
     return f"{_PURPOSES[value]} {check}".rstrip()
+
+
+def check(outcome: Outcome) -> str:
+    """How a check ended: a program that says no has not crashed."""
+    return "failed" if outcome is Outcome.CRASHED else outcome.value
 
 
 def gain(history: History) -> str:

@@ -13,6 +13,7 @@ from nightlab.final.values import (
     BASELINE,
     CLEANED,
     FINAL,
+    NOT_TESTED,
     TEST,
     Contest,
     Effect,
@@ -356,9 +357,19 @@ def _notes(
         yield "no device time was left for full-length training"
     if plan.last.test and test is None and chosen != BASELINE:
         yield "the test split was not read: no device time was left"
+    yield from _untested(f)
     if test is not None and plan.last.readings:
         times = "once" if plan.last.readings == 1 else f"{plan.last.readings} times"
         yield f"the test split had been read {times} before: this reading is not fresh"
+
+
+def _untested(f: Finalization) -> Iterator[str]:
+    """That the test command failed, how often, and how the last time."""
+    runs = [run for turn, run in f.measured.items() if turn.stage is Stage.FULL]
+    notes = [note for run in runs for note in run.notes if note.startswith(NOT_TESTED)]
+    if notes:
+        often = f"in {len(notes)} of {len(runs)} runs"
+        yield notes[-1].replace(NOT_TESTED, f"{NOT_TESTED} {often}", 1)
 
 
 def _hours_for_all(f: Finalization) -> str:

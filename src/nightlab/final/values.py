@@ -13,6 +13,7 @@ from nightlab.model import Guard, Objective, Value
 BASELINE = "baseline"
 FINAL = "final"  # all that was kept
 CLEANED = "cleaned"  # without the changes that add nothing
+NOT_TESTED = "the test command failed"  # the beginning of a run's note
 TEST = "test:"  # before the names of metrics that the test command printed
 
 

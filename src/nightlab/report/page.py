@@ -112,7 +112,7 @@ def _certified(f: Facts) -> str:
             "whole gain on fresh runs."
         )
     named = ", ".join(f"exp {k.experiment} (e-value {k.e_value:.3g})" for k in sure)
-    return f"Certified {rate}, {count(c.tested, 'experiment')} tested in fresh pairs: {named}."
+    return f"Certified {rate}, of {count(c.tested, 'experiment')} tested in fresh pairs: {named}."
 
 
 def _change(d: Discovery) -> str:
