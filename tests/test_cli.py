@@ -747,3 +747,14 @@ def test_no_verb_loads_a_library_that_it_does_not_use(
 
 def test_the_version_is_told(tmp_path: Path) -> None:
     assert re.fullmatch(r"nightlab \d+\.\d+\.\d+\n", nightlab(tmp_path, "--version").stdout)
+
+
+def test_device_hours_bound_a_study_and_show_says_what_an_experiment_cost(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p", train=NOISY, more=SWEEP)
+    done = nightlab(root, "run", "--tag", "t", "--max-device-hours", "0.000001", "--plain", check=4)
+    assert "1e-06 device hours is reached" in done.stdout
+    assert "of device time" in nightlab(root, "show", "1", check=0).stdout
+    found = json.loads(nightlab(root, "show", "1", "--json", check=0).stdout)
+    assert found["cost"]["device_seconds"] > 0
+    assert found["cost"]["tokens"] == 0
+    assert "of device time" in nightlab(root, "status", check=0).stdout

@@ -362,6 +362,31 @@ def test_key_researcher_context_tokens_bounds_what_a_reading_researcher_is_given
     assert 0.7 * tokens * 0.2 < brief.tokens_of(first.brief) <= tokens
 
 
+STEPS = """\
+import time
+for step in range(12):
+    time.sleep(0.02)
+    print(f"step {step} loss: {step} other: {-step}", flush=True)
+print("val_loss: 1.0")
+"""
+
+
+@pytest.mark.parametrize(("more", "name"), [("", "loss"), ('[judge]\ncurve = "other"\n', "other")])
+def test_key_judge_curve_says_what_is_followed(tmp_path: Path, more: str, name: str) -> None:
+    engine = study(tmp_path, CONFIG + more, STEPS)
+    curve = engine.history.experiments[1].runs[0].curve  # type: ignore[attr-defined]
+    assert curve.name == name
+
+
+# tests/test_early.py holds a whole study that stops runs.
+def test_key_judge_early_stop_and_early_audit() -> None:
+    assert parse(GOOD).early_stop == 0.1
+    off = parse(GOOD + "[judge]\nearly_stop = 0\nearly_audit = 0.5\n")
+    assert (off.early_stop, off.early_audit) == (0.0, 0.5)
+    with pytest.raises(ConfigError, match="early_stop"):
+        parse(GOOD + "[judge]\nearly_stop = 1.5\n")
+
+
 def test_every_key_has_its_test_and_its_line_in_the_docs() -> None:
     here = Path(__file__).read_text()
     page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()

@@ -48,6 +48,15 @@ def test_pages_headings_and_lines_are_cited(tmp_path: Path) -> None:
     assert found.search(["stabilised"])[0].cite == "[thesis.pdf p. 2]"  # stems are words alike
 
 
+def test_chinese_is_found_by_any_two_signs_of_it(tmp_path: Path) -> None:
+    text = "学习率预热能稳定关系型缺陷分割的训练。warmup 有用"
+    found = library(tmp_path, a__md=text.encode(), b__md="完全不同的内容，讲天气。".encode())
+    assert found.refresh(WAIT_S)
+    (passage,) = found.search(["怎样预热学习率？"])
+    assert (passage.cite, passage.text) == ("[a.md line 1]", text)
+    assert cites(found, "warmup") == ["[a.md line 1]"]
+
+
 def test_without_documents_nothing_is_made_and_nothing_found(tmp_path: Path) -> None:
     found = Library(tmp_path / "knowledge", tmp_path / ".nightlab" / "k.sqlite")
     assert found.refresh()

@@ -8,14 +8,34 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from bench.judge.worlds import Machine, World
+from nightlab import early
 from nightlab.judge import Case, Judge, estimate, noise_of
-from nightlab.model import Action, Arm, Better, Decision, Objective, Outcome, Purpose, Run, Want
+from nightlab.model import (
+    Action,
+    Arm,
+    Better,
+    Claim,
+    Curve,
+    Decision,
+    Early,
+    Experiment,
+    Objective,
+    Outcome,
+    Purpose,
+    Run,
+    Verdict,
+    Want,
+)
 from nightlab.stats import Pool
 
 OBJECTIVE = Objective(metric="loss", better=Better.LOWER)
 CLAIM_PAIRS = 6  # of baseline and final in the morning: 12 runs on top of the night's
 _FRESH_SEED = 1_000_001
+_EARLY = 0.1  # the product's defaults
+_AUDIT = 0.1
 _ORIGIN = 3.0  # where the baseline's loss is; nothing may depend on it
 
 Measure = Callable[[float, int], float]  # (true gain in sigma, seed) -> measured gain
@@ -47,6 +67,9 @@ class Night:
     decisions: tuple[tuple[int, Decision], ...]
     ideas: int
     runs: int
+    stopped: int
+    audited: int
+    wrong: int
 
     @property
     def false(self) -> int:
@@ -57,8 +80,12 @@ class Night:
 class _Lab:
     """The bookkeeping that the engine and History do in the product."""
 
-    def __init__(self, judge: Judge, measure: Measure, runs: int) -> None:
-        self.judge, self.measure, self.left = judge, measure, runs
+    def __init__(
+        self, judge: Judge, measure: Measure, runs: int, blur: Callable[[], float] | None
+    ) -> None:
+        self.judge, self.measure, self.blur = judge, measure, blur
+        self.left = float(runs)  # of the device's time, in runs
+        self.lessons = early.Lessons()
         self.noise = Pool()
         self.true = 0.0  # gain of the incumbent
         self.baseline: tuple[Run, ...] = ()
@@ -71,18 +98,65 @@ class _Lab:
         self.count += 1
         value = _ORIGIN - self.measure(gain, want.seed)
         experiment = number if want.arm is Arm.CANDIDATE else self.incumbent[0].experiment
+        curve = self._curve(value)
+        found = self._glance(curve) if purpose is Purpose.SCREEN else None
+        if found is not None and not found.audited:
+            self.left += 1.0 - found.at_s
+            return self._run(number, want, purpose, found.at_s, curve, found)
         self.noise.add(experiment, value, number, want.seed)
+        run = self._run(experiment, want, purpose, 1.0, curve, found)
+        return structs.replace(run, occasion=number, outcome=Outcome.OK, metrics={"loss": value})
+
+    def _run(
+        self,
+        experiment: int,
+        want: Want,
+        purpose: Purpose,
+        duration_s: float,
+        curve: Curve | None,
+        found: Early | None,
+    ) -> Run:
         return Run(
             id=self.count,
             experiment=experiment,
-            occasion=number,
+            occasion=experiment,
             purpose=purpose,
             commit="",
             seed=want.seed,
             device="",
-            outcome=Outcome.OK,
-            metrics={"loss": value},
+            outcome=Outcome.HOPELESS,
+            duration_s=duration_s,
+            curve=curve,
+            early=found,
         )
+
+    def _curve(self, value: float) -> Curve | None:
+        """What the run prints on its way to ``value``; its time is one second."""
+        if self.blur is None:
+            return None
+        shares = (*early.CHECKS, 1.0)
+        points = tuple((f, value + (1.0 - f) * self.blur()) for f in shares)
+        return Curve(name="loss", points=points)
+
+    def _glance(self, curve: Curve | None) -> Early | None:
+        """What early stop says, at the first check at which it says something."""
+        for share in early.CHECKS:
+            found = early.find(
+                self.lessons, curve, self.incumbent, share + 1e-9, level=_EARLY,
+                audited=early.drawn("bench", self.count, _AUDIT),
+            )  # fmt: skip
+            if found is not None:
+                return found
+        return None
+
+    def learn(self, number: int, candidate: tuple[Run, ...], decision: Decision) -> None:
+        """Pass a settled experiment on to early stop."""
+        if self.blur is not None and self.incumbent:
+            verdict = Verdict.KEEP if decision.action is Action.KEEP else Verdict.DISCARD
+            parts = {"runs": candidate, "verdict": verdict}
+            base = Experiment(number=number, parent="", commit="", claim=Claim(description=""))
+            before = structs.replace(base, number=0, runs=self.incumbent)
+            self.lessons.take(structs.replace(base, **parts), before, OBJECTIVE)
 
     def case(self, number: int, candidate: tuple[Run, ...]) -> Case:
         return Case(
@@ -99,7 +173,7 @@ class _Lab:
         """Judge one experiment to its end; None when the night ended first."""
         candidate: tuple[Run, ...] = ()
         while True:
-            decision = self.judge.decide(self.case(number, candidate))
+            decision = early.given_up(candidate) or self.judge.decide(self.case(number, candidate))
             if decision.action is not Action.REPEAT:
                 return decision, candidate
             for want in decision.wants:
@@ -122,9 +196,14 @@ def play(
     idea: Callable[[float], float | None],
     measure: Measure,
     runs: int,
+    blur: Callable[[], float] | None = None,
 ) -> Night:
-    """A night of ``runs`` runs; ``idea(gain so far)`` is the next true effect, None a crash."""
-    lab = _Lab(judge, measure, runs)
+    """A night of ``runs`` runs; ``idea(gain so far)`` is the next true effect, None a crash.
+
+    With ``blur`` runs have curves and early stop works beside the judge: it takes device time
+    back, so that the night holds more runs.
+    """
+    lab = _Lab(judge, measure, runs, blur)
     _, lab.baseline = lab.experiment(1, 0.0)
     lab.incumbent = lab.baseline
     kept: list[Kept] = []
@@ -140,6 +219,7 @@ def play(
         if decision is None:
             break
         decisions.append((number, decision))
+        lab.learn(number, candidate, decision)
         lab.since_refresh += 1
         if decision.action is Action.KEEP:
             kept.append(Kept(number, effect, decision))
@@ -161,6 +241,9 @@ def play(
         decisions=tuple(decisions),
         ideas=number - 1,
         runs=lab.count,
+        stopped=lab.lessons.stopped,
+        audited=lab.lessons.audited,
+        wrong=lab.lessons.wrong,
     )
 
 
@@ -177,7 +260,10 @@ def _morning(measure: Measure, gain: float) -> tuple[float, ...]:
 
 
 def simulated(judge: Judge, world: World, seed: int, series: tuple[float, ...] = ()) -> Night:
-    """A night in a parametric world; the same seed gives every judge the same luck's source."""
+    """A night in a parametric world; the same seed gives every judge the same luck's source.
+
+    Greedy, the reference's rule, has no early stop.
+    """
     ideas, noise = random.Random(f"ideas {seed}"), random.Random(f"noise {seed}")
     machine = Machine(world, noise, series)
     return play(
@@ -185,4 +271,5 @@ def simulated(judge: Judge, world: World, seed: int, series: tuple[float, ...] =
         lambda gained: world.idea(ideas, gained),
         lambda gain, run_seed: gain + machine(run_seed),
         world.runs,
+        (lambda: noise.gauss(0.0, world.blur)) if world.blur and judge.name != "greedy" else None,
     )

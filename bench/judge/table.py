@@ -21,7 +21,9 @@ class Figures:
     ``bias`` is the headline minus the truth over nights that kept something: greedy's headline
     is its recorded minimum, the others' the mean of the morning's fresh pairs.
     ``claims`` are nights whose headline is certified (e-value of the fresh pairs >= 20);
-    ``certified`` are single keeps that e-BH certifies over the night.
+    ``certified`` are single keeps that e-BH certifies over the night. ``stopped`` runs were
+    ended early, ``audited`` ones would have been and ran on; ``wrongly_stopped`` is the share of
+    these that became keeps.
     """
 
     world: str
@@ -44,6 +46,9 @@ class Figures:
     certified: float
     false_certified: float
     runs_per_idea: float
+    stopped: float
+    audited: float
+    wrongly_stopped: float | None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -84,6 +89,7 @@ def figures(
     claims = [] if policy == "greedy" else [night for night in nights if claimed(night)]
     wrong = [float(night in claims and night.gain <= 0.0) for night in nights]
     sure = [certified(night) for night in nights]
+    audited = sum(night.audited for night in nights)
     return Figures(
         world=world,
         policy=policy,
@@ -105,6 +111,9 @@ def figures(
         certified=fmean(len(effects) for effects in sure),
         false_certified=fmean(sum(e <= 0 for e in effects) for effects in sure),
         runs_per_idea=sum(n.runs for n in nights) / sum(n.ideas for n in nights),
+        stopped=fmean(night.stopped for night in nights),
+        audited=audited / len(nights),
+        wrongly_stopped=sum(n.wrong for n in nights) / audited if audited else None,
     )
 
 

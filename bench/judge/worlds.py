@@ -27,7 +27,9 @@ class World:
     or ``ledger`` (values of a real series, replayed in order from a random place; its column
     ``column``, its overall sd is the unit). ``rho`` is the share of the variance that a seed
     explains in whatever code runs on it; ``walk`` is the sd of a random walk of the machine
-    per run; a share ``crash`` of the ideas fails at once.
+    per run; a share ``crash`` of the ideas fails at once. With ``blur`` a run prints its loss on
+    its way: after a share f of its time, what it will measure, give or take ``blur`` (1 - f); 0:
+    it prints nothing, and early stop has nothing to look at.
 
     A night is ``runs`` device runs long, calibration included, and repeated ``nights`` times.
     """
@@ -47,6 +49,7 @@ class World:
     rho: float = 0.0
     walk: float = 0.0
     crash: float = 0.0
+    blur: float = 0.0
 
     def idea(self, rng: random.Random, gained: float) -> float | None:
         """The true effect of the next idea (positive helps); None for one that crashes."""

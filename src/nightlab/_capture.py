@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 _RECENT_BYTES = 16 * 1024
 _LINE_CHARS = 400
+_NEWS_PARTS = 64  # of at most _RECENT_BYTES each, where nobody asks for them
 _LEFT_BYTES = 4 * 1024**2  # more than a pipe holds
 _SAVE_AFTER_S = 1.0
 _SAVE_AT_LAST_S = 15.0
@@ -72,6 +74,7 @@ class Capture:
         self._head_line_end = 0
         self._tail = bytearray()
         self._recent = b""
+        self._news: collections.deque[bytes] = collections.deque(maxlen=_NEWS_PARTS)
         self._unsaved_bytes = 0
         self._saved_at = 0.0
         self.total_bytes = 0
@@ -82,6 +85,7 @@ class Capture:
         before = self.total_bytes
         self.total_bytes += len(data)
         self._recent = (self._recent + data)[-_RECENT_BYTES:]
+        self._news.append(data[-_RECENT_BYTES:])
         head = data[: max(0, self._head_bytes - before)]
         newline = head.rfind(b"\n")
         if newline >= 0:
@@ -118,6 +122,14 @@ class Capture:
             parts = parts[1:]  # torn
         shown = [clean(part.decode("utf-8", "replace")).rstrip() for part in parts if part.strip()]
         return [line[:_LINE_CHARS] for line in shown[-lines:]] if lines > 0 else []
+
+    def news(self) -> bytes:
+        """What came since the last call; the oldest is dropped where it is too much."""
+        parts = []
+        with contextlib.suppress(IndexError):  # emptied
+            while True:
+                parts.append(self._news.popleft())
+        return b"".join(parts)
 
     def _save_tail(self) -> None:
         self._saved_at = time.monotonic()

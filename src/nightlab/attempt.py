@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from nightlab import integrity, runs
+from nightlab import early, integrity, runs
 from nightlab._removal import remove_tree
+from nightlab.curves import Track
 from nightlab.devices import Slot
 from nightlab.events import RunStarted
 from nightlab.executors import Job
-from nightlab.model import Outcome, Run
+from nightlab.model import Early, Outcome, Run
 from nightlab.process import Finished
 from nightlab.runs import ArtifactError, Rig
 from nightlab.seal import Seal
@@ -27,6 +28,8 @@ class Attempt:
         self.started = started
         self.slot = slot
         self.began_at = began_at
+        self.early: Early | None = None  # set by whoever finds the run hopeless
+        self.track = Track()
         self._trained: Run | None = None
         self._folder = rig.paths.run(rig.study.tag, started.run)
         runs.prepare(self._folder)
@@ -49,6 +52,7 @@ class Attempt:
         study = self.rig.study
         run = runs.measure(self.started, self.began_at, finished, self._folder, study.objective)
         run = msgspec.structs.replace(run, notes=(*run.notes, *self._late(run)))
+        run = self._followed(run)
         broken = self._seal.broken()
         if broken:
             return tampered(run, broken)
@@ -62,6 +66,23 @@ class Attempt:
         except ArtifactError as error:
             return _not_evaluated(run, f"{error.what}: {error.why}")
         return None
+
+    def listen(self) -> float:
+        """Take what training has printed since the last call; returns its seconds so far."""
+        elapsed_s = self.job.elapsed_s()
+        if self._trained is None:
+            self.track.feed(self.job.news(), elapsed_s)
+        return elapsed_s
+
+    def _followed(self, run: Run) -> Run:
+        """The run with its curve and, where it was stopped for it, the outcome that says so."""
+        self.listen()
+        curve = self.track.curve(self.rig.curve_names)
+        run = msgspec.structs.replace(run, curve=curve, early=self.early)
+        if self.early is None or self.early.audited or run.outcome is not Outcome.STOPPED:
+            return run
+        why = early.told(self.early, curve.name if curve else "output")
+        return msgspec.structs.replace(run, outcome=Outcome.HOPELESS, detail=why)
 
     def _begin_evaluation(self) -> None:
         box = self._folder / runs.EVALUATION

@@ -7,14 +7,12 @@ idempotent, so that ``recover`` can complete or fail whatever a ``kill -9`` cut 
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping
 
 import msgspec
 
-from nightlab import commits, intake, integrity, ledger, process, runs
+from nightlab import commits, early, intake, integrity, ledger, process, runs
 from nightlab.attempt import Attempt, tampered
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
@@ -183,7 +181,7 @@ class Engine:
             seed=want.seed,
             device=slot.name,
             commit=subject.commit,
-            marker=self._marker(run_id),
+            marker=runs.marker(self.paths, self.study.tag, run_id),
         )
         self.record(started)
         began_at = self.now()
@@ -192,12 +190,6 @@ class Engine:
         except _INFRASTRUCTURE as error:
             self._lost(started, began_at, f"{error}")
             return None
-
-    def _marker(self, run_id: int) -> str:
-        """In the environment of every process of a run; unlike that of any other project's run."""
-        here = str(self.paths.study(self.study.tag).resolve())
-        digest = hashlib.blake2b(os.fsencode(here), digest_size=6).hexdigest()
-        return f"{digest}:{run_id}:"
 
     def _check_protected(self) -> None:
         broken = self._protected.broken()
@@ -240,6 +232,27 @@ class Engine:
         attempt.clean_up()
         return run
 
+    def glance(self, attempt: Attempt) -> None:
+        """Follow a run's output, and stop it where it has become hopeless. Cheap; call often."""
+        elapsed_s = attempt.listen()
+        level, started = self.settings.early_stop, attempt.started
+        incumbent = self._opponent(self.history.experiments[started.occasion])
+        if not level or attempt.early or started.purpose is not Purpose.SCREEN or not incumbent:
+            return
+        claim = self.history.experiments[started.experiment].claim
+        attempt.early = early.find(
+            self.history.early,
+            attempt.track.curve(self.rig.curve_names),
+            incumbent.runs,
+            elapsed_s,
+            level=level,
+            audited=early.drawn(self.study.tag, started.run, self.settings.early_audit),
+            simpler=claim.lines_removed > claim.lines_added,
+            sigma=self.history.noise.overall[0],
+        )
+        if attempt.early is not None and not attempt.early.audited:
+            attempt.job.stop()
+
     def _lost(self, started: RunStarted, began_at: float, why: str) -> Run:
         run = runs.lost(started, began_at, commits.one_line(why))
         self.record(RunFinished(run=run))
@@ -279,6 +292,9 @@ class Engine:
     def decide(self, number: int) -> Decision:
         """Ask the judge, and whether a keep looks measured. Changes nothing."""
         case = self.case(number)
+        given_up = early.given_up(case.candidate)
+        if given_up is not None:
+            return given_up
         return integrity.review(
             self.judge.decide(case),
             case,

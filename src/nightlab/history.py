@@ -13,6 +13,7 @@ import msgspec
 from nightlab.accounts import Accounts
 from nightlab.backlog import Backlog
 from nightlab.digest import Digest
+from nightlab.early import Lessons
 from nightlab.errors import JournalError
 from nightlab.events import (
     FORMAT,
@@ -40,6 +41,7 @@ from nightlab.events import (
 from nightlab.model import (
     Experiment,
     Outcome,
+    Run,
     Verdict,
     values_of,
 )
@@ -99,6 +101,7 @@ class History:
         self.tried: dict[str, int] = {}  # tree -> the experiment that tried it
         self.fixes: dict[int, int] = {}  # of open experiments: how often each was amended
         self.accounts = Accounts()
+        self.early = Lessons()
         self.backlog = Backlog()
         self.planned_at = 0  # experiments there were when a plan was last asked for
         self.digest = Digest()
@@ -233,13 +236,12 @@ class History:
         self._replace(event.number, decision=event.decision)
 
     def _settled(self, event: Settled) -> None:
-        experiment = self.experiments[event.number]
-        # A settled experiment's tracebacks stay in the journal and its logs; a night of ten
-        # thousand must not hold them in memory.
-        runs = tuple(
-            msgspec.structs.replace(run, traceback="") if run.traceback else run
-            for run in experiment.runs
-        )
+        before = self.incumbent
+        if before is not None:
+            settled = msgspec.structs.replace(self.experiments[event.number], verdict=event.verdict)
+            self.early.take(settled, before, self.study.objective)
+        kept = event.verdict is Verdict.KEEP
+        runs = tuple(_lean(run, curve=kept) for run in self.experiments[event.number].runs)
         self._replace(
             event.number,
             verdict=event.verdict,
@@ -254,6 +256,9 @@ class History:
         self.crashes_in_a_row = self.crashes_in_a_row + 1 if verdict is Verdict.CRASH else 0
         self.since_refresh += 1
         if verdict is Verdict.KEEP:
+            if before is not None:
+                old = tuple(_lean(run, curve=False) for run in before.runs)
+                self._replace(before.number, runs=old)
             self.incumbent_number = event.number
             self.kept[event.commit] = event.number
             self.since_refresh = 0
@@ -301,6 +306,16 @@ class History:
 
     def _replace(self, number: int, **changes: object) -> None:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)
+
+
+def _lean(run: Run, *, curve: bool) -> Run:
+    """A settled experiment's run: its traceback, and a curve nobody compares with, stay on disk.
+
+    A night of ten thousand must not hold them in memory.
+    """
+    if not run.traceback and (curve or run.curve is None):
+        return run
+    return msgspec.structs.replace(run, traceback="", curve=run.curve if curve else None)
 
 
 def fold(events: Iterable[AnyEvent]) -> History:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlab import budget, inbox, integrity
+from nightlab import budget, inbox, integrity, nudges
 from nightlab.attempt import Attempt
 from nightlab.budget import Bounds
 from nightlab.engine import Engine
@@ -155,7 +155,7 @@ class Loop:
                 self.engine.record(
                     Noted(text=message.text, author=message.author, message=path.name)
                 )
-            elif event := inbox.backlog_event(self.history, message, path.name):
+            elif event := nudges.backlog_event(self.history, message, path.name):
                 self.engine.record(event)
             path.unlink(missing_ok=True)
 
@@ -243,6 +243,7 @@ class Loop:
         each_s = _TICK_S / len(self.active)
         for active in list(self.active):
             finished, lost = None, ""
+            self.engine.glance(active)
             try:
                 finished = active.job.poll(each_s)
                 if finished is None:

@@ -40,6 +40,7 @@ class Outcome(StrEnum):
     DIVERGED = "diverged"
     NO_METRIC = "no_metric"
     STOPPED = "stopped"
+    HOPELESS = "hopeless"  # ended early by nightlab: it could not end as a keep
     LOST = "lost"
 
     @property
@@ -259,6 +260,24 @@ class Claim(Value, frozen=True):
     idea: int | None = None
 
 
+class Curve(Value, frozen=True):
+    """What a run printed of one metric on its way: (seconds since its start, value), in order."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+class Early(Value, frozen=True):
+    """A run that looked hopeless: when, and its chance of ending better than the incumbent.
+
+    ``audited``: it was let run on all the same, to measure how often that judgement is wrong.
+    """
+
+    at_s: float
+    chance: float
+    audited: bool
+
+
 class Run(Value, frozen=True):
     """One execution of the command.
 
@@ -269,6 +288,8 @@ class Run(Value, frozen=True):
     ``detail`` is one line that says why the outcome is what it is ("" for ok); ``notes``
     say what was odd about the printed metrics, ``flags`` what it did that it must not do.
     ``evaluate_s`` is the time of the sealed evaluation, which ``duration_s`` does not hold.
+    ``curve`` is what was printed on the way; settled experiments other than the incumbent
+    hold none in memory.
     """
 
     id: int
@@ -290,6 +311,8 @@ class Run(Value, frozen=True):
     notes: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     evaluate_s: float | None = None
+    curve: Curve | None = None
+    early: Early | None = None
 
 
 def values_of(runs: Iterable[Run], metric: str) -> list[float]:

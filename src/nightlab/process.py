@@ -195,6 +195,7 @@ class Child:
         self.pid = shim.pid  # of the shim: the top of the run's tree
         self._shim = shim
         self._capture = capture
+        self.news = capture.news  # what was printed since the last call
         self._wall_s = wall_s
         self._grace_s = grace_s
         self._oom_kills = _oom_kills()
@@ -211,8 +212,7 @@ class Child:
         with contextlib.suppress(BrokenPipeError):  # the shim is dead; poll says so
             while order:
                 order = order[os.write(self._shim.stdin.fileno(), order) :]  # type: ignore[union-attr]
-        thread = threading.Thread(target=self._take, name=f"run {shim.pid}", daemon=True)
-        thread.start()
+        threading.Thread(target=self._take, name=f"run {shim.pid}", daemon=True).start()
 
     def poll(self, timeout_s: float) -> Finished | None:
         """Wait at most ``timeout_s`` for the end; None if it still runs.
@@ -237,8 +237,8 @@ class Child:
 
     def elapsed_s(self) -> float:
         """Seconds since the start; after the end, how long it took."""
-        now_s = time.monotonic() - self._started_at
-        return now_s if self._finished is None else self._finished.duration_s
+        done = self._finished
+        return done.duration_s if done else time.monotonic() - self._started_at
 
     def tail(self, lines: int = 5) -> list[str]:
         """The last complete lines of the output so far, control characters removed."""

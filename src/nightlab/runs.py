@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -33,6 +34,7 @@ ARTIFACT_BYTES = 8 << 30
 ARTIFACT_FILES = 10_000
 _ARTIFACT_PATH_BYTES = 1000  # os.walk recurses before Python 3.12, and paths have an end
 _TAIL_BYTES = 65536
+_CURVES = ("val_loss", "loss", "train_loss")
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,22 @@ class Rig:
     executor: Executor
     sandbox: Sandbox
 
+    @property
+    def curve_names(self) -> tuple[str, ...]:
+        """Under which names a script may print on its way what early stop looks at."""
+        named = self.settings.curve
+        return (named,) if named else (self.study.objective.metric, *_CURVES)
+
 
 class ArtifactError(NightlabError):
     """What training left can not be evaluated: the candidate's fault."""
+
+
+def marker(paths: Paths, tag: str, run_id: int) -> str:
+    """In the environment of every process of a run; unlike that of any other project's run."""
+    here = str(paths.study(tag).resolve())
+    digest = hashlib.blake2b(os.fsencode(here), digest_size=6).hexdigest()
+    return f"{digest}:{run_id}:"
 
 
 def prepare(run_dir: Path) -> None:

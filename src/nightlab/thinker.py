@@ -188,7 +188,7 @@ class Thinker:
     def _begin(self, thought: Thought) -> int | None:
         usage = Usage()
         try:
-            proposal = self._of_idea(thought.proposal())
+            proposal = self._of_idea(thought, thought.proposal())
             usage = proposal.usage
             number = self._engine.begin(proposal, thought.context.files, thought.base)
         except Exhausted as error:
@@ -210,11 +210,11 @@ class Thinker:
         self._remember(proposal.scratchpad)
         return number
 
-    def _of_idea(self, proposal: Proposal) -> Proposal:
+    def _of_idea(self, thought: Thought, proposal: Proposal) -> Proposal:
         """The proposal with the idea of the backlog that it follows, if that exists."""
         idea = proposal.idea
         if idea not in self._engine.history.backlog.ideas:
-            idea = self._now.patience.idea
+            idea = self._mind_of(thought).patience.idea
         return msgspec.structs.replace(proposal, idea=idea) if idea != proposal.idea else proposal
 
     def _run_dry(self, thought: Thought, error: Exhausted) -> None:

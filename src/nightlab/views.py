@@ -77,6 +77,7 @@ def status(history: History, *, locked: bool, now: float, program: str = "") -> 
             for r in history.pending.values()
         ],
         "noise": dict(zip(("sigma", "df"), noise(history), strict=True)),
+        "early_stop": history.early.summary(),
         "researcher": history.session.researcher if history.session else None,
         "judge": history.session.judge if history.session else None,
         "sandbox": history.session.sandbox if history.session else None,

@@ -60,6 +60,9 @@ class Settings:
     guards: tuple[Guard, ...] = ()
     researcher: Mapping[str, Any] = field(default_factory=dict)
     judge: str = "default"
+    early_stop: float = 0.1
+    early_audit: float = 0.1
+    curve: str = ""
     sandbox: str = "auto"
     image: str | None = None
     read: tuple[str, ...] = ()
@@ -95,7 +98,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
     """Turn the parsed TOML into Settings. Raises ConfigError."""
     check_keys(table)
     study, objective = table["study"], table["objective"]
-    sandbox = table.get("sandbox", {})
+    sandbox, judge = table.get("sandbox", {}), table.get("judge", {})
     guards = tuple(values.guard(name, text) for name, text in table.get("guards", {}).items())
     slots = table.get("devices", {}).get("slots")
     if slots is not None and slots < 1:
@@ -130,7 +133,10 @@ def parse(table: Mapping[str, Any]) -> Settings:
         seed_env=values.env_name("[study] seed_env", study.get("seed_env", "NIGHTLAB_SEED")),
         guards=guards,
         researcher=dict(table.get("researcher", {})),
-        judge=table.get("judge", {}).get("use", "default"),
+        judge=judge.get("use", "default"),
+        early_stop=values.share("[judge] early_stop", judge.get("early_stop", 0.1)),
+        early_audit=values.share("[judge] early_audit", judge.get("early_audit", 0.1)),
+        curve=judge.get("curve", ""),
         sandbox=sandbox.get("use", "auto"),
         image=sandbox.get("image"),
         read=tuple(values.place("[sandbox] read", place) for place in sandbox.get("read", [])),

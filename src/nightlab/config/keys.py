@@ -43,7 +43,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "plan_every": int,
         "context_tokens": int,
     },
-    "judge": {"use": str},
+    "judge": {"use": str, "early_stop": (int, float), "early_audit": (int, float), "curve": str},
     "sandbox": {
         "use": str,
         "image": str,

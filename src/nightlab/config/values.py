@@ -93,6 +93,13 @@ def at_least_one(where: str, value: float) -> float:
     return float(value)
 
 
+def share(where: str, value: float) -> float:
+    """A share of a whole; 0 switches off what it is a share of."""
+    if not 0.0 <= value < 1.0:
+        raise bad(where, value, "a share from 0 (off) to below 1, like 0.05")
+    return float(value)
+
+
 def duration_s(where: str, value: str | float) -> float:
     """Seconds of "90s", "5m", "1h30m", "8h" or a bare number. Raises ConfigError."""
     text = str(value).strip().lower()

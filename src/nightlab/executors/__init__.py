@@ -55,6 +55,10 @@ class Job(Protocol):
         """The last complete lines of the output so far, control characters removed."""
         ...
 
+    def news(self) -> bytes:
+        """What was printed since the last call, raw; the oldest is dropped where it is too much."""
+        ...
+
 
 class Executor(Protocol):
     """A place with slots."""

@@ -63,6 +63,9 @@ class LocalJob:
     def tail(self, lines: int = 5) -> list[str]:
         return self._child.tail(lines)
 
+    def news(self) -> bytes:
+        return self._child.news()
+
     def refused(self) -> dict[str, int]:
         """What an agent asked its proxy for and may not reach: ``host:port`` -> how often."""
         return self._launch.refused()

@@ -11,19 +11,21 @@ import re
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from nightlab import process
 from nightlab.errors import NightlabError
-from nightlab.knowledge.files import documents
+from nightlab.knowledge.files import CJK, documents
 
 _INDEX_S = 900.0  # of one indexing; what it has not read then is read the next time
 _MEMORY_BYTES = 2 * 1024**3
 _LOOK_EVERY_S = 10.0
 _WORDS = 48  # of a query
-_WORD = re.compile(r"[^\W_]{3,}")
+_WORD = re.compile(rf"[^\W_{CJK}]{{3,}}")
+_SIGNS = re.compile(rf"[{CJK}]{{2,}}")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _COMMON = """
 the and for with this that from into are was were not but can may has have had its then than
@@ -93,7 +95,7 @@ class Library:
         try:
             with _reading(self._index) as database:
                 rows = database.execute(
-                    "SELECT path, place, text FROM passages WHERE passages MATCH ?"
+                    "SELECT path, place, coalesce(shown, text) FROM passages WHERE passages MATCH ?"
                     " ORDER BY bm25(passages) LIMIT ?",
                     (query, limit),
                 ).fetchall()
@@ -192,8 +194,14 @@ def terms_of_code(text: str) -> set[str]:
 
 def _terms(words: Iterable[str]) -> list[str]:
     """The words of a query, each once, the first of them; nothing in them is an operator."""
-    found = (w.lower() for text in words for w in _WORD.findall(text))
+    found = (w for text in words for w in (*_WORD.findall(text.lower()), *_pairs(text)))
     return list(dict.fromkeys(w for w in found if w not in _STOP))[:_WORDS]
+
+
+def _pairs(text: str) -> Iterator[str]:
+    """Chinese, Japanese and Korean stand without spaces: each two signs side by side."""
+    for run in _SIGNS.findall(text):
+        yield from (f"{a} {b}" for a, b in pairwise(run))
 
 
 def _known(index: Path) -> dict[str, tuple[int, int]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TEXT = (".md", ".markdown", ".txt", ".rst", ".text", ".org", ".tex")
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"  # signs without spaces between
 KINDS = (".pdf", *TEXT)
 _MOST_FILES = 1000
 _MOST_DEEP = 12

@@ -7,11 +7,12 @@ and is left alone after that until it changes.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import sys
 from pathlib import Path
 
-from nightlab.knowledge.files import documents
+from nightlab.knowledge.files import CJK, documents
 from nightlab.knowledge.pages import Report, passages
 
 _SCHEMA = """
@@ -19,9 +20,11 @@ CREATE TABLE IF NOT EXISTS files(
     path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, detail TEXT, first INTEGER, last INTEGER
 );
 CREATE VIRTUAL TABLE IF NOT EXISTS passages USING fts5(
-    text, path UNINDEXED, place UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2'
+    text, path UNINDEXED, place UNINDEXED, shown UNINDEXED,
+    tokenize = 'porter unicode61 remove_diacritics 2'
 );
 """
+_SIGN = re.compile(f"[{CJK}]")  # each is a word of its own to the index
 _TRYING = -1  # the size of a document on its first attempt: it differs from every real one
 _READING = "it could not be read to its end: reading it took too long, or too much memory"
 
@@ -82,11 +85,18 @@ def _store(
     found: list[tuple[str, str]],
     report: Report,
 ) -> None:
+    # Another lab of the project may have read it meanwhile.
+    row = database.execute("SELECT first, last FROM files WHERE path = ?", (name,)).fetchone()
+    database.execute("DELETE FROM passages WHERE rowid BETWEEN ? AND ?", row or (0, -1))
     highest = database.execute("SELECT max(last) FROM files").fetchone()[0]
     first = max(0, highest or 0) + 1
     database.executemany(
-        "INSERT INTO passages(rowid, text, path, place) VALUES (?, ?, ?, ?)",
-        ((at, text, name, place) for at, (place, text) in enumerate(found, start=first)),
+        "INSERT INTO passages(rowid, text, path, place, shown) VALUES (?, ?, ?, ?, ?)",
+        (
+            (at, spaced, name, place, text if spaced != text else None)
+            for at, (place, text) in enumerate(found, start=first)
+            for spaced in [_SIGN.sub(r" \g<0> ", text)]
+        ),
     )
     database.execute(
         "UPDATE files SET size = ?, detail = ?, first = ?, last = ? WHERE path = ?",

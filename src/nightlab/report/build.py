@@ -14,7 +14,7 @@ from nightlab.model import (
     values_of,
 )
 from nightlab.report import advice, claims, lessons
-from nightlab.report.schema import Ending, Facts, Row, Setting, Totals
+from nightlab.report.schema import EarlyStops, Ending, Facts, Row, Setting, Totals
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
@@ -44,6 +44,7 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         started_at=history.started.at,
         ending=ended,
         totals=totals(history, locked=locked, now=now),
+        early=early_stops(history),
         noise=seen,
         baseline=claims.estimated(history.baseline, metric) if history.baseline else None,
         incumbent=claims.estimated(history.incumbent, metric) if history.incumbent else None,
@@ -108,6 +109,14 @@ def totals(history: History, *, locked: bool, now: float) -> Totals:
         device_s=history.device_seconds,
         wall_s=max(0.0, until - history.started.at),
         sessions=history.sessions,
+    )
+
+
+def early_stops(history: History) -> EarlyStops:
+    """What early stop did."""
+    found = history.early
+    return EarlyStops(
+        stopped=found.stopped, saved_s=found.saved_s, audited=found.audited, wrong=found.wrong
     )
 
 

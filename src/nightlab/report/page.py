@@ -35,7 +35,8 @@ def page(f: Facts, *, plot: str | None = None) -> str:
 
 def _happened(f: Facts) -> str:
     claim = escape(summary.claim(f), 600)
-    rest = [s for s in (summary.naive(f), summary.effort(f), summary.ended(f)) if s]
+    said = summary.naive(f), summary.effort(f), summary.stopped(f), summary.ended(f)
+    rest = [s for s in said if s]
     return f"**{claim}**\n" + "\n".join(escape(s, 600) for s in rest)
 
 

@@ -46,6 +46,18 @@ class Totals(Fact, frozen=True):
     sessions: int
 
 
+class EarlyStops(Fact, frozen=True):
+    """Runs that were stopped as hopeless, and the audit: such runs that went on all the same.
+
+    ``wrong`` of the ``audited`` ones became keeps.
+    """
+
+    stopped: int
+    saved_s: float
+    audited: int
+    wrong: int
+
+
 class Noise(Fact, frozen=True):
     """Of one run, pooled over all code that ran more than once; ``sigma`` null while unknown."""
 
@@ -232,6 +244,7 @@ class Facts(Fact, frozen=True):
     started_at: float
     ending: Ending
     totals: Totals
+    early: EarlyStops
     noise: Noise
     baseline: Estimate | None
     incumbent: Estimate | None

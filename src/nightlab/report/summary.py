@@ -110,6 +110,22 @@ def effort(f: Facts) -> str:
     )
 
 
+def stopped(f: Facts) -> str | None:
+    """What early stop saved, and what its audit found; None where it stopped nothing."""
+    found = f.early
+    if not found.stopped:
+        return None
+    said = (
+        f"{count(found.stopped, 'hopeless run')} stopped early gave back "
+        f"{duration(found.saved_s)} of device time; "
+    )
+    if not found.audited:
+        return said + "none was let run on yet to see how often that is wrong."
+    return said + (
+        f"of {count(found.audited, 'such run')} let run on to see, {found.wrong} became a keep."
+    )
+
+
 def changed(f: Facts) -> int:
     """Settled experiments after the baseline."""
     return max(0, f.totals.experiments - 1)
