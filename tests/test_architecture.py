@@ -82,7 +82,7 @@ LAYERS: list[list[str]] = [
         "project",
         "evaluators",
     ],
-    ["testing", "report", "plot", "demo", "cli", "__main__"],
+    ["testing", "report", "plot", "demo", "mcp", "cli", "__main__"],
 ]
 ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
@@ -100,6 +100,7 @@ HOMES = {
     "matplotlib": {"plot"},
     "pypdf": {"knowledge"},
     "sqlite3": {"knowledge"},
+    "mcp": {"mcp"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

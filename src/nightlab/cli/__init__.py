@@ -17,7 +17,17 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from nightlab import __version__
-from nightlab.cli import asking, base, bugs, checking, demonstrating, reading, running, setting_up
+from nightlab.cli import (
+    asking,
+    base,
+    bugs,
+    checking,
+    demonstrating,
+    reading,
+    running,
+    serving,
+    setting_up,
+)
 from nightlab.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -87,7 +97,7 @@ def _first_screen(
     return EXIT_DONE
 
 
-for _group in (setting_up, running, reading, asking, checking, demonstrating):
+for _group in (setting_up, running, reading, asking, serving, checking, demonstrating):
     _group.register(app)
 
 
