@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
         rich_help_panel=base.AGENTS,
         epilog="[bold]Examples[/bold]\n  nightlab skill install    writes the configuration that"
         " starts this\n  claude mcp add nightlab -- nightlab mcp\n"
-        "\nIt speaks the Model Context Protocol on stdin and stdout: programs start it, not people.",
+        "\nIt speaks the Model Context Protocol on stdin and stdout: a program starts it.",
     )(mcp)
 
 
