@@ -82,7 +82,7 @@ LAYERS: list[list[str]] = [
         "project",
         "evaluators",
     ],
-    ["testing", "report", "plot", "demo", "mcp", "cli", "__main__"],
+    ["testing", "report", "plot", "demo", "skill", "mcp", "cli", "__main__"],
 ]
 ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
@@ -93,7 +93,7 @@ HOMES = {
     "pynvml": {"devices"},
     "signal": {"process", "_shim", "_sweep", "signals", "testing"},
     "fcntl": {"journal"},
-    "tomllib": {"config", "researchers", "project", "cli", "testing"},
+    "tomllib": {"config", "researchers", "project", "skill", "cli", "testing"},
     "optuna": {"researchers"},
     "libcst": {"researchers"},
     "scipy": {"stats"},

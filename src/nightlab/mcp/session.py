@@ -27,11 +27,10 @@ from nightlab.loop import Ending, Loop
 from nightlab.mcp.client import Client, Submission
 from nightlab.model import Answer, Experiment
 from nightlab.researchers import Task
+from nightlab.skill.hook import MARKER
 
 T = TypeVar("T")
 Debrief = Callable[[Engine], dict[str, Any]]
-
-MARKER = "client.json"  # beside the journal, while a client's session is open
 
 
 class Session:
