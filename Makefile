@@ -41,6 +41,7 @@ bench: $(STAMP)  ## overhead per experiment beside a bare shell loop
 	$(BIN)/python -m bench.overhead $(BENCH)
 
 bench-judge: $(STAMP)  ## every decision rule in every world
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	$(BIN)/python -m bench.judge $(BENCH)
 
 bench-context: $(STAMP)  ## tokens and time of what a researcher is given, at 10 to 10,000 experiments

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,9 +20,21 @@ import pytest
 from nightlab import process
 from nightlab.errors import ConfigError, SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Endpoint, Launch, Sandbox, agent_cell
+from nightlab.sandboxes import (
+    Cell,
+    Endpoint,
+    Launch,
+    Options,
+    Sandbox,
+    _landlock,
+    _profile,
+    agent_cell,
+)
 from nightlab.sandboxes.bubblewrap import BubblewrapSandbox
-from nightlab.testing.contracts import alive, fresh_sleep
+from nightlab.sandboxes.container import ContainerSandbox
+from nightlab.sandboxes.landlock import LandlockSandbox
+from nightlab.testing.contracts import AGENT_CHECKS, alive, fresh_sleep
+from tests.redteam import image
 
 
 def why_not() -> str:
@@ -366,3 +378,105 @@ def test_what_is_on_this_machines_loopback_is_told_from_the_rest() -> None:
     there = ("10.0.0.1", "api.example", "localhost.example", "0.0.0.0")
     assert [Endpoint(host, 1).is_local for host in here] == [True] * 5
     assert [Endpoint(host, 1).is_local for host in there] == [False] * 4
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("check", AGENT_CHECKS, ids=lambda check: check.__name__)
+def test_bubblewrap_keeps_the_contract_for_agents(
+    check: Callable[[Sandbox, Path], None], box: Sandbox, tmp_path: Path
+) -> None:
+    check(box, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def podman() -> ContainerSandbox:
+    why = image.build()
+    sandbox = ContainerSandbox(Options(image=image.NAME))
+    try:
+        sandbox.check()
+    except SandboxError as error:
+        pytest.skip(f"podman does not work here: {why or error.why}")
+    return sandbox
+
+
+@pytest.mark.parametrize("check", AGENT_CHECKS, ids=lambda check: check.__name__)
+def test_podman_keeps_the_contract_for_agents(
+    check: Callable[[Sandbox, Path], None], podman: Sandbox, tmp_path: Path
+) -> None:
+    check(podman, tmp_path)
+
+
+@pytest.fixture
+def landlock() -> LandlockSandbox:
+    sandbox = LandlockSandbox()
+    try:
+        sandbox.check()
+    except SandboxError as error:
+        pytest.skip(f"Landlock does not work here: {error.why}")
+    return sandbox
+
+
+def test_landlock_lets_an_agent_connect_to_its_ports_alone(
+    landlock: Sandbox, cell: Cell, server: int
+) -> None:
+    if _landlock.abi() < 4:
+        pytest.skip("this kernel's Landlock has no rules for the network")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        source = f"""
+            import socket
+            there = ("127.0.0.1", {server})
+            socket.create_connection(there).close()
+            for family, kind, protocol in (
+                (socket.AF_INET, socket.SOCK_DGRAM, 0),
+                (socket.AF_INET, socket.SOCK_STREAM, 262),
+                (socket.AF_NETLINK, socket.SOCK_RAW, 0),
+            ):
+                try:
+                    socket.socket(family, kind, protocol)
+                    print("SOCKET", family, kind)
+                except OSError as error:
+                    print(error.errno)
+            try:
+                socket.create_connection(("127.0.0.1", {other.getsockname()[1]}))
+                print("REACHED")
+            except OSError as error:
+                print(error.errno)
+            for flag in (0x20000000,):
+                try:
+                    socket.socket().sendto(b"x", flag, ("127.0.0.1", {other.getsockname()[1]}))
+                    print("SENT")
+                except OSError as error:
+                    print(error.errno)
+            socket.socketpair()
+        """
+        done = run(landlock, python(cell, source, Endpoint("127.0.0.1", server)))
+    assert done.text.split() == ["97", "97", "97", "13", "95"]
+    assert done.broke is None
+
+
+def test_an_agent_under_landlock_has_its_home_and_a_proxy_that_refuses(
+    landlock: Sandbox, cell: Cell
+) -> None:
+    command = 'cat "$HOME/settings.json"; echo x > "$HOME/new"; curl -sS https://pypi.org'
+    done = run(landlock, shell(cell, command, Endpoint("api.example", 443)))
+    assert done.text.startswith("{}\n")
+    assert done.launch.refused() == {"pypi.org:443": 1}
+    assert cell.home is not None
+    assert (cell.home / "new").exists()
+
+
+def test_a_container_has_no_socket_to_the_machine_around_a_virtual_one(
+    podman: Sandbox, tmp_path: Path
+) -> None:
+    tree, run_dir = tmp_path / "tree", tmp_path / "run"
+    tree.mkdir()
+    run_dir.mkdir()
+    (tree / "probe.py").write_text(
+        "import socket\nfor family in (40, 2, 1):\n    try:\n        socket.socket(family, 1)\n"
+        "        print('made')\n    except OSError as error:\n        print(error.errno)\n"
+    )
+    if not _profile.OF_PODMAN.is_file():
+        pytest.skip("podman's list of system calls is not where it usually lies")
+    done = run(podman, Cell("python3 probe.py", tree, tree, run_dir))
+    assert done.text.split()[1:] == ["made", "made"]
+    assert done.text.split()[0] != "made"

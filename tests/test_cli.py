@@ -208,7 +208,8 @@ def test_status_json_has_the_promised_keys(night: tuple[Path, str]) -> None:
     assert found["tag"] == "mar5"
     assert found["branch"] == "autoresearch/mar5"
     assert found["state"] == "finished"
-    assert found["objective"] == {"name": "val_loss", "better": "lower"}
+    objective = {"name": "val_loss", "better": "lower", "expression": None, "parts": {}}
+    assert found["objective"] == objective
     assert set(found["baseline"]) >= {"mean", "sd", "n"}
     assert set(found["incumbent"]) >= {"experiment", "commit", "mean", "sd", "n"}
     verdicts = {"total", "keep", "discard", "inconclusive", "crash"}
@@ -696,7 +697,7 @@ def test_the_reference_page_is_what_the_commands_say() -> None:
 def test_help_shows_every_flag_of_the_reference_page(tmp_path: Path) -> None:
     page = reference.render()
     sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
-    assert len(sections) == 10
+    assert len(sections) == 11
     for section in sections:
         verb = section.split("\n")[0]
         text = nightlab(tmp_path, verb, "--help", check=0).stdout

@@ -233,6 +233,33 @@ def test_key_sandbox_disk_bounds_a_file(tmp_path: Path) -> None:
     assert "File too large" in log_of(engine)
 
 
+def test_key_sandbox_disk_bounds_all_that_a_run_writes(tmp_path: Path) -> None:
+    many = (
+        "import time\nfor n in range(40):\n    open(f'part{n}', 'wb').write(bytes(1 << 18))\n"
+        "time.sleep(20)\n" + TRAIN
+    )
+    engine = study(tmp_path, CONFIG + '[sandbox]\ndisk = "4M"\n', many)
+    run = engine.history.experiments[1].runs[0]  # type: ignore[attr-defined]
+    assert (run.outcome, run.detail) == (Outcome.CRASHED, "wrote more than 4 MiB")
+
+
+@pytest.mark.parametrize("use", ["auto", "process"])
+def test_key_sandbox_cache_is_one_folder_for_all_runs(tmp_path: Path, use: str) -> None:
+    train = (
+        "import os, pathlib\nplace = os.environ.get('NIGHTLAB_CACHE')\nprint('cache', place)\n"
+        "if place:\n    kept = pathlib.Path(place, 'kept')\n    print('found', kept.exists())\n"
+        "    kept.write_text('x')\n" + TRAIN
+    )
+    off = study(tmp_path / "off", CONFIG + f'[sandbox]\nuse = "{use}"\n', train)
+    assert "cache None" in log_of(off)
+    on = study(tmp_path / "on", CONFIG + f'[sandbox]\nuse = "{use}"\ncache = true\n', train)
+    assert "found False" in log_of(on)
+    second = on.paths.log(on.study.tag, 2).read_text()  # type: ignore[attr-defined]
+    assert "found True" in second
+    with pytest.raises(ConfigError, match="cache"):
+        parse(GOOD + '[sandbox]\ncache = "yes"\n')
+
+
 def test_key_sandbox_log_bounds_what_is_kept(tmp_path: Path) -> None:
     train = "print('y\\n' * 50000)\n" + TRAIN
     engine = study(tmp_path, CONFIG + '[sandbox]\nlog = "10K"\n', train)
@@ -252,12 +279,35 @@ def test_key_judge_use(tmp_path: Path) -> None:
     assert len(engine.history.experiments[1].runs) == 1  # type: ignore[attr-defined]
 
 
+def test_key_judge_line_margin_prices_added_lines(tmp_path: Path) -> None:
+    def longer(text: str) -> str:
+        return text.replace("LR = 0.1", "LR = 0.03\nA = 1\nB = A\nC = B")
+
+    verdicts = []
+    for margin in (0.01, 0.05):
+        more = f'[judge]\nuse = "greedy"\nline_margin = {margin}\n'
+        root = make_project(tmp_path / f"p{margin}", more=more)
+        engine = drive(root, Steps([longer]), 2)[1].engine  # gains 0.07 with three lines
+        experiment = engine.history.experiments[2]
+        verdicts.append(experiment.verdict)
+    assert verdicts == [Verdict.KEEP, Verdict.DISCARD]
+    assert experiment.decision is not None
+    assert experiment.decision.rule == "margin"
+    assert "3 net lines would have to gain 0.15" in experiment.decision.reason
+    with pytest.raises(ConfigError, match="line_margin"):
+        parse(GOOD + "[judge]\nline_margin = -1\n")
+
+
 def test_key_devices_slots(tmp_path: Path) -> None:
     engine = study(tmp_path, CONFIG + "[devices]\nslots = 2\n")
     assert len(engine.executor.slots) == 2  # type: ignore[attr-defined]
 
 
-# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py.
+# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py,
+# [objective] expression in test_expression.py, [judge] covariate in test_covariate.py,
+# [checks] and [pareto] in files of those names.
+# [study] protect, [objective] evaluate and [objective] hidden have theirs in test_sealed.py;
+# test_key_final_…: [final] command, budget, test, hidden and pairs in test_finalize.py.
 
 
 def test_key_guards_veto_a_keep(tmp_path: Path) -> None:

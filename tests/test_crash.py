@@ -25,6 +25,7 @@ from nightlab.testing.contracts import alive, fresh_sleep
 from tests.support import TRAIN, git, make_project
 
 EXPERIMENTS = 3
+CHECKS = '[checks]\nthere = "test -s train.py"\n'
 
 DRIVER = """
 import os, signal, sys
@@ -71,7 +72,8 @@ def essence(root: Path, history: History) -> list[object]:
         counting = [(r.seed, r.metrics["val_loss"]) for r in e.runs if r.outcome.counts]
         tree = git(root, "rev-parse", f"refs/nightlab/{tag}/{number}^{{tree}}").strip()
         assert git(root, "rev-parse", f"refs/nightlab/{tag}/{number}").strip() == e.commit
-        found.append((number, e.verdict, e.claim.description, counting, tree))
+        checks = [(r.check, r.outcome) for r in e.checks if r.outcome.counts]
+        found.append((number, e.verdict, e.claim.description, counting, checks, tree))
     branch = git(root, "log", "--format=%T %s", history.study.branch)
     ledger = (root / "results.tsv").read_text().split("\n")
     return [*found, branch, [line.split("\t")[1:] for line in ledger]]
@@ -83,14 +85,14 @@ def replay(root: Path) -> History:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[object], int]:
-    root = make_project(tmp_path_factory.mktemp("undisturbed") / "p")
+    root = make_project(tmp_path_factory.mktemp("undisturbed") / "p", more=CHECKS)
     assert run_lab(root) == 0
     history = replay(root)
     assert history.counts.total == EXPERIMENTS
     return essence(root, history), history.last_seq
 
 
-STEPS = 20  # events of this study: test_the_number_of_steps_is_right holds it to the truth
+STEPS = 24  # events of this study: test_the_number_of_steps_is_right holds it to the truth
 
 
 def test_the_number_of_steps_is_right(undisturbed: tuple[list[object], int]) -> None:
@@ -103,7 +105,7 @@ def test_the_number_of_steps_is_right(undisturbed: tuple[list[object], int]) -> 
 def test_killed_at_a_step_and_resumed(
     tmp_path: Path, undisturbed: tuple[list[object], int], when: str, at: int
 ) -> None:
-    root = make_project(tmp_path / "p")
+    root = make_project(tmp_path / "p", more=CHECKS)
     assert run_lab(root, when, at) == -signal.SIGKILL
     assert not is_locked(root / ".nightlab" / "t" / "lock")
     assert run_lab(root) == 0

@@ -149,3 +149,48 @@ def test_gpus_are_described_with_name_memory_and_driver(monkeypatch: MonkeyPatch
     assert described["gpus"] == [
         {"index": 0, "uuid": "GPU-0a7f-11", "name": "H200", "memory_bytes": 80 * 2**30}
     ]
+
+
+def process(pid: int, used: int | None) -> SimpleNamespace:
+    return SimpleNamespace(pid=pid, usedGpuMemory=used)
+
+
+@pytest.mark.parametrize(
+    ("processes", "held"),
+    [
+        ([process(7, 5), process(8, 6), process(99, 70)], 2 * (5 + 6)),  # on each of two GPUs
+        ([process(7, None)], 3 * 2**20 - 2),  # the driver does not say: device against idle
+        ([process(1234567, 70)], 3 * 2**20 - 2),  # numbered otherwise, as in a container
+        ([], 3 * 2**20 - 2),
+    ],
+)
+def test_what_a_run_holds_is_told_by_process_or_by_what_the_device_had_before(
+    monkeypatch: MonkeyPatch, processes: list[SimpleNamespace], held: int
+) -> None:
+    install(monkeypatch, nvmlDeviceGetComputeRunningProcesses=lambda index: processes)
+    assert devices.gpu_memory_held_bytes((0, 1), {7, 8}, {0: 1, 1: 1}) == held
+
+
+def test_what_cannot_be_told_of_a_gpu_is_none(monkeypatch: MonkeyPatch) -> None:
+    def fail(index: int) -> None:
+        raise NvmlError
+
+    install(monkeypatch, nvmlDeviceGetComputeRunningProcesses=fail)
+    assert devices.gpu_memory_held_bytes((0,), {7}, {0: None}) is None
+    assert devices.gpu_memory_held_bytes((0,), {7}, {0: 9 << 40}) == 0
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with devices.nvml_open():
+        assert devices.gpu_memory_held_bytes((0,), {7}, {0: 0}) is None
+
+
+def test_nvml_is_started_once_for_as_long_as_it_is_open(monkeypatch: MonkeyPatch) -> None:
+    calls: list[str] = []
+    install(
+        monkeypatch,
+        nvmlInit=lambda: calls.append("init"),
+        nvmlShutdown=lambda: calls.append("shutdown"),
+    )
+    with devices.nvml_open():
+        assert calls == ["init"]
+        devices.gpu_memory_used_bytes(0)
+    assert calls == ["init", "init", "shutdown", "shutdown"]  # it counts: the first one holds it

@@ -139,3 +139,30 @@ def test_a_gpu_is_free_again_before_the_next_run(
     assert finished.exit_code == 0
     with pytest.raises(ExecutorError, match="GPU 0 is not free: 9216 MiB in use, 1024 MiB before"):
         executor.start(order)
+
+
+def test_the_peak_of_a_runs_gpu_memory_is_sampled_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NVML's answer is played; the processes that it is asked about are real."""
+    asked: list[tuple[tuple[int, ...], int]] = []
+    held = iter([1 << 30, 3 << 30, 2 << 30])
+
+    def answer(gpus: tuple[int, ...], pids: set[int], idle: dict[int, int]) -> int | None:
+        asked.append((gpus, len(pids)))
+        return next(held, None)
+
+    monkeypatch.setattr("nightlab.devices.gpu_memory_used_bytes", lambda _: 5)
+    monkeypatch.setattr("nightlab.devices.gpu_memory_held_bytes", answer)
+    monkeypatch.setattr("nightlab.executors.local._SAMPLE_S", 0.05)
+    slot = Slot("gpu0", gpus=(2,))
+    job = LocalExecutor((slot,)).start(order(tmp_path, Recording(), "sleep 1 & sleep 1", slot))
+    finished = job.poll(30)
+    assert finished is not None
+    assert finished.peak_gpu_bytes == 3 << 30
+    assert finished == job.poll(0)
+    assert ((2,), 3) in asked  # the shell and its two children
+    plain = LocalExecutor([SLOT]).start(order(tmp_path, Recording(), "true"))
+    ended = plain.poll(30)
+    assert ended is not None
+    assert ended.peak_gpu_bytes is None

@@ -237,7 +237,7 @@ def test_an_incumbent_without_a_value_is_run_again_and_never_taken_for_a_zero(na
 
 
 def test_a_promising_candidate_is_run_again_on_a_seed_of_its_own():
-    decision = open_judge().decide(case(tried(9.0), base(10.0, 10.0, 10.0, 10.0)))
+    decision = open_judge().decide(case(tried(8.5), base(10.0, 10.0, 10.0, 10.0)))
     assert decision.action is Action.REPEAT
     assert [w.arm for w in decision.wants] == [Arm.CANDIDATE]
     assert decision.wants[0].seed != 1
@@ -248,7 +248,8 @@ def test_no_keep_without_a_run_of_the_incumbent_beside_the_candidate(name):
     far = tried(*[1.0] * 4)
     decision = open_judge(name).decide(case(far, base(10.0, 10.0, 10.0, 10.0)))
     assert decision.action is Action.REPEAT
-    assert [w.arm for w in decision.wants] == [Arm.INCUMBENT]
+    assert {w.arm for w in decision.wants} == {Arm.INCUMBENT, Arm.CANDIDATE}
+    assert {w.seed for w in decision.wants} == {5}  # new to both: a certificate may count it
     moved = again(1.1)  # the whole machine became better meanwhile
     drifting = Noise(sigma=1.0, df=30, drift=5.0)
     after = open_judge(name).decide(
@@ -262,7 +263,7 @@ def test_where_the_machine_drifts_every_confirmation_is_a_pair_on_one_seed(name,
     firsts = set()
     for number in range(2, 30):
         decision = open_judge(name).decide(
-            case(tried(9.0), base(10.0, 10.0, 10.0, 10.0), number=number, noise=noise)
+            case(tried(8.5), base(10.0, 10.0, 10.0, 10.0), number=number, noise=noise)
         )
         assert {w.arm for w in decision.wants} == {Arm.CANDIDATE, Arm.INCUMBENT}
         assert len({w.seed for w in decision.wants}) == 1
@@ -343,6 +344,43 @@ def test_an_equal_result_with_fewer_lines_is_kept_as_a_simplification():
     assert "10 lines fewer" in decision.reason
     longer, _, _ = play(open_judge(), lambda *_: 10.0, incumbent, lines_added=12)
     assert longer.action is not Action.KEEP
+
+
+def test_fewer_lines_that_say_as_much_are_no_simplification():
+    incumbent = base(*[10.0, 10.2, 9.8, 10.1, 9.9] * 3)
+    for nodes, kept in ((-5, True), (None, True), (0, False), (9, False)):
+        decision, _, _ = play(
+            open_judge(), lambda *_: 10.0, incumbent, lines_removed=3, nodes=nodes
+        )
+        assert (decision.rule == "simplification") is kept
+        assert ("5 syntax-tree nodes" in decision.reason) is (nodes == -5)
+
+
+@given(
+    st.floats(1e-6, 1e6),
+    st.sampled_from([LOWER, HIGHER]),
+    st.integers(0, 30),
+    st.floats(0.01, 1.0),
+)
+def test_a_price_on_lines_does_not_depend_on_scale_or_direction(scale, objective, net, margin):
+    sign = -objective.better.sign * scale
+    judge = open_judge("greedy", line_margin=margin * scale)
+    values = [tried(sign * 8.0), base(sign * 10.0, sign * 10.0)]
+    decision = judge.decide(
+        case(*values, objective=objective, lines_added=net + 4, lines_removed=4)
+    )
+    assert (decision.action is Action.KEEP) is (net * margin <= 2.0 or net == 0)
+    if decision.action is not Action.KEEP:
+        assert decision.rule == "margin"
+
+
+def test_a_price_on_lines_leaves_other_decisions_and_shorter_code_alone():
+    judge = open_judge("greedy", line_margin=1e9)
+    assert judge.name == "greedy"
+    worse = case(tried(11.0), base(10.0), lines_added=9)
+    assert judge.decide(worse) == open_judge("greedy").decide(worse)
+    shorter = case(tried(9.0), base(10.0), lines_added=1, lines_removed=9)
+    assert judge.decide(shorter).action is Action.KEEP
 
 
 def test_a_clearly_worse_result_is_no_simplification():
@@ -668,5 +706,9 @@ def test_a_certificate_comes_from_fresh_pairs_only():
     assert kept.action is Action.KEEP
     tau = math.sqrt(2.0) * (1.0 + 2.0 / 30)
     assert kept.evidence.e_value == pytest.approx(e_value([7.0, 7.0], tau))
-    plain = open_judge().decide(case(tried(2.0, 3.0, 3.0), (*incumbent, *again(10.0, 10.0))))
-    assert plain.evidence.e_value is None  # its runs were not asked for as pairs
+    later = (*incumbent, *again(10.0, 10.0)[1:])  # beside it on seed 3 only
+    one = open_judge().decide(case(tried(2.0, 3.0, 3.0), later))
+    assert one.evidence.e_value == pytest.approx(e_value([7.0], tau))
+    plain = open_judge("explore").decide(case(tried(2.0, 3.0, 3.0), incumbent))
+    assert plain.action is Action.KEEP
+    assert plain.evidence.e_value is None  # nothing ran beside it

@@ -20,7 +20,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nightlab
-from nightlab import _shim, process
+from nightlab import _proc, process
 from nightlab._capture import Capture
 from nightlab.errors import ExecutorError, NightlabError
 from nightlab.process import Child, Finished
@@ -317,7 +317,7 @@ def test_it_is_caught_even_where_a_look_at_all_processes_takes_long(rolling: Pat
     subprocess.run([rolling, token], check=True)
 
     def near() -> list[int]:
-        return [pid for pid in _shim.children_of(me) if is_rolling(pid)]
+        return [pid for pid in _proc.children_of(me) if is_rolling(pid)]
 
     def slow_find() -> set[int]:
         found = set(near())
@@ -330,13 +330,13 @@ def test_it_is_caught_even_where_a_look_at_all_processes_takes_long(rolling: Pat
         return bool(near())
 
     assert near(), "it did not come to this process: the test would prove nothing"
-    _, survivors = _shim.kill_all(near, slow_find, reap)
+    _, survivors = _proc.kill_all(near, slow_find, reap)
     assert survivors == set()
     assert not alive(token)
 
 
 def is_rolling(pid: int) -> bool:
-    return b"(rolling)" in _shim.read_proc(pid, "stat")
+    return b"(rolling)" in _proc.read_proc(pid, "stat")
 
 
 def test_a_process_whose_first_thread_has_exited_is_caught(tmp_path: Path) -> None:
@@ -358,14 +358,14 @@ def test_a_process_whose_first_thread_has_exited_is_caught(tmp_path: Path) -> No
     child = start(tmp_path, f"{command} {token}")
     wait_until(child.tail)
     pid = int(child.tail()[0])
-    wait_until(lambda: _shim.stat_fields(pid)[:1] == [b"Z"])
+    wait_until(lambda: _proc.stat_fields(pid)[:1] == [b"Z"])
     assert is_alive(pid)
     finished = child.poll(60)
     assert finished is not None
     assert finished.exit_code == 0
     assert finished.survivors == ()
     # its command line is empty by then; its program is not
-    assert not [p for p in _shim.table() if os.fsencode(tmp_path) in cwd_of(p)]
+    assert not [p for p in _proc.table() if os.fsencode(tmp_path) in cwd_of(p)]
 
 
 def cwd_of(pid: int) -> bytes:
@@ -507,7 +507,7 @@ def harness(
 
 
 def is_alive(pid: int) -> bool:
-    return any(living for _, living, _ in _shim.table([pid]).values())
+    return any(living for _, living, _ in _proc.table([pid]).values())
 
 
 def kill(other: subprocess.Popen[str]) -> None:
@@ -669,7 +669,7 @@ def test_a_flood_of_a_gigabyte_fills_neither_memory_nor_disk(tmp_path: Path) -> 
 
 
 def resident_bytes() -> int:
-    return _shim.table([os.getpid()])[os.getpid()][2]
+    return _proc.table([os.getpid()])[os.getpid()][2]
 
 
 def test_a_flood_does_not_delay_the_kill(tmp_path: Path) -> None:

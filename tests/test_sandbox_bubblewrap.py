@@ -438,6 +438,8 @@ def decide(program: bytes, arch: int, number: int, *arguments: int) -> int:
         at += 1
         if code == 0x20:
             accumulator = struct.unpack_from("=I", data, value)[0]
+        elif code == 0x54:
+            accumulator &= value
         elif code == 0x06:
             return int(value)
         elif code in (0x15, 0x45):
@@ -456,7 +458,7 @@ def test_the_filter_decides_as_it_says_on_every_machine(machine: str, arch: int,
     program = _seccomp.program(machine, (1, 2))
     assert program is not None
     assert len(program) // 8 < 4096
-    for name, numbers in _seccomp._DENIED.items():
+    for name, numbers in _seccomp.DENIED.items():
         if numbers[at] >= 0:
             assert decide(program, arch, numbers[at]) == EPERM, name
     calls = {name: numbers[at] for name, numbers in _seccomp._CALLS.items()}
@@ -476,6 +478,35 @@ def test_the_filter_decides_as_it_says_on_every_machine(machine: str, arch: int,
     if machine == "x86_64":
         assert decide(program, arch, 0x40000000) == KILL  # x32
     assert _seccomp.program("riscv64", (1,)) is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "arch", "at"), [("x86_64", 0xC000003E, 0), ("aarch64", 0xC00000B7, 1)]
+)
+def test_the_filter_for_agents_under_landlock_lets_tcp_through_and_nothing_beside_it(
+    machine: str, arch: int, at: int
+) -> None:
+    program = _seccomp.program(machine, (1, 16), tcp=True)
+    assert program is not None
+    calls = {name: numbers[at] for name, numbers in _seccomp._CALLS.items()}
+    nonblocking = 0o4000
+    for good in ((1, 5, 9), (16, 3, 15), (2, 1, 0), (2, 1 | nonblocking, 6), (10, 1, 6)):
+        assert decide(program, arch, calls["socket"], *good) == ALLOW, good
+    for bad in (
+        (2, 2, 0),
+        (2, 3, 1),
+        (10, 2, 17),
+        (2, 1, 262),
+        (10, 1, 256),
+        (40, 1, 0),
+        (17, 3, 0),
+    ):
+        assert decide(program, arch, calls["socket"], *bad) == EAFNOSUPPORT, bad
+    for name, place in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
+        before = [0] * place
+        assert decide(program, arch, calls[name], *before, 0x4000) == ALLOW
+        assert decide(program, arch, calls[name], *before, 0x20000000) == 0x5005F
+    assert decide(program, arch, 0) == ALLOW
 
 
 def test_whole_folders_are_sealed_in_a_large_project_and_files_in_a_small_one(

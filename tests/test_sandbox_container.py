@@ -17,7 +17,7 @@ import pytest
 from nightlab import process
 from nightlab.errors import SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Options, Sandbox, container
+from nightlab.sandboxes import Cell, Options, Sandbox, _profile, container
 from nightlab.sandboxes.container import ContainerSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS, alive, fresh_sleep
 
@@ -289,3 +289,24 @@ def test_a_container_over_its_deadline_is_dead_and_gone(podman: Sandbox, cell: C
 def test_a_program_that_kills_itself_in_a_container_is_a_crash(podman: Sandbox, cell: Cell) -> None:
     finished, _, broke = run(podman, replace(cell, command="kill -KILL $$"))
     assert (finished.exit_code, broke) == (137, None)
+
+
+def test_podmans_list_of_calls_loses_what_ours_refuses_and_gains_nothing() -> None:
+    given = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "archMap": [],
+        "syscalls": [
+            {"names": ["read", "socket", "io_uring_setup"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["ptrace"], "action": "SCMP_ACT_ALLOW", "args": []},
+            {"names": ["bpf"], "action": "SCMP_ACT_ERRNO"},
+        ],
+    }
+    made = json.loads(_profile.stricter(json.dumps(given)) or "")
+    assert made["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert made["syscalls"][:2] == [
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW"}, given["syscalls"][2],
+    ]  # fmt: skip
+    sockets = made["syscalls"][2:]
+    assert [rule["args"][0]["value"] for rule in sockets] == [1, 2, 10, 16]
+    assert _profile.stricter("{}") is None
+    assert _profile.stricter('{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []}') is None

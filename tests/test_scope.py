@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,3 +234,15 @@ def test_any_text_is_answered_or_refused_never_worse(old: str, new: str) -> None
         assert all(refusal.lines())
     else:
         assert changed == {"train.py": new}
+
+
+def test_nodes_count_what_the_code_says_and_not_how_it_is_laid_out() -> None:
+    before = {"a.py": "x = 1\ny = 2\nz = x + y\n", "b.txt": "x"}
+    assert scope.count_nodes(before, {"a.py": "x = 1; y = 2; z = x + y  # golf\n"}) == 0
+    assert (scope.count_nodes(before, {"a.py": "z = 3\n"}) or 0) < 0
+    assert (scope.count_nodes(before, {"c.py": "x = [1, 2]\n"}) or 0) > 0
+    assert scope.count_nodes(before, {"a.py": None}) == 1 - sum(
+        1 for _ in ast.walk(ast.parse(before["a.py"]))
+    )
+    assert scope.count_nodes(before, {"b.txt": "y"}) is None
+    assert scope.count_nodes({"a.py": "("}, {"a.py": "x = 1\n"}) is None

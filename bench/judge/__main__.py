@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from bench.judge import tables
@@ -75,9 +76,17 @@ def compare(world: World, policies: list[str], options: argparse.Namespace) -> l
         return [simulated(judge, world, seed, series) for seed in seeds]
 
     greedy = nights("greedy")
-    return [
+    found = [
         figures(world.name, p, greedy if p == "greedy" else nights(p), greedy) for p in policies
     ]
+    if world.devices > 1:
+        # The reference's loop by the same clock: it thinks, then runs, on one device.
+        slots = round(world.runs / world.devices / (1.0 + world.thinking))
+        alone = replace(world, devices=1, thinking=0.0, runs=slots)
+        seeds = range(options.seed, options.seed + count)
+        serial = [simulated(open_judge("greedy"), alone, seed) for seed in seeds]
+        found.insert(0, figures(world.name, "greedy, serial", serial, greedy))
+    return found
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ class Night:
         return sum(kept.effect <= 0.0 for kept in self.kept)
 
 
-class _Lab:
+class Lab:
     """The bookkeeping that the engine and History do in the product."""
 
     def __init__(
@@ -203,7 +203,7 @@ def play(
     With ``blur`` runs have curves and early stop works beside the judge: it takes device time
     back, so that the night holds more runs.
     """
-    lab = _Lab(judge, measure, runs, blur)
+    lab = Lab(judge, measure, runs, blur)
     _, lab.baseline = lab.experiment(1, 0.0)
     lab.incumbent = lab.baseline
     kept: list[Kept] = []
@@ -226,6 +226,11 @@ def play(
             lab.true += effect
             lab.incumbent = candidate
             lab.since_refresh = 0
+    return ended(lab, kept, decisions, number - 1)
+
+
+def ended(lab: Lab, kept: list[Kept], decisions: list[tuple[int, Decision]], ideas: int) -> Night:
+    """The night's figures, with the morning's fresh pairs."""
     recorded = 0.0
     if kept:
         before = estimate(lab.baseline, "loss")
@@ -235,11 +240,11 @@ def play(
     return Night(
         gain=lab.true,
         recorded=recorded,
-        fresh=_morning(measure, lab.true) if kept else (),
+        fresh=_morning(lab.measure, lab.true) if kept else (),
         tau=math.sqrt(2.0) * noise * (1.0 + 2.0 / df),
         kept=tuple(kept),
         decisions=tuple(decisions),
-        ideas=number - 1,
+        ideas=ideas,
         runs=lab.count,
         stopped=lab.lessons.stopped,
         audited=lab.lessons.audited,
@@ -264,6 +269,10 @@ def simulated(judge: Judge, world: World, seed: int, series: tuple[float, ...] =
 
     Greedy, the reference's rule, has no early stop.
     """
+    if world.devices > 1:
+        from bench.judge.devices import Clocked  # noqa: PLC0415  it is built on this module
+
+        return Clocked(judge, world, seed).play()
     ideas, noise = random.Random(f"ideas {seed}"), random.Random(f"noise {seed}")
     machine = Machine(world, noise, series)
     return play(

@@ -85,8 +85,8 @@ def figures(
         ratio_ci = _half(spread) / abs(fmean(theirs))
     winners = [night for night in nights if night.kept]
     recorded = [night.recorded - night.gain for night in winners]
-    bias = recorded if policy == "greedy" else [fmean(n.fresh) - n.gain for n in winners]
-    claims = [] if policy == "greedy" else [night for night in nights if claimed(night)]
+    bias = recorded if policy.startswith("greedy") else [fmean(n.fresh) - n.gain for n in winners]
+    claims = [] if policy.startswith("greedy") else [night for night in nights if claimed(night)]
     wrong = [float(night in claims and night.gain <= 0.0) for night in nights]
     sure = [certified(night) for night in nights]
     audited = sum(night.audited for night in nights)
@@ -130,7 +130,9 @@ HEAD = (
 def row(f: Figures) -> str:
     """One line of the Markdown table."""
     ratio = "—" if f.ratio is None else f"{f.ratio:.2f} ± {f.ratio_ci:.2f}"
-    honest = "(none)" if f.policy == "greedy" else f"{f.false_claims:.3f} of {f.claims:.2f}"
+    honest = (
+        "(none)" if f.policy.startswith("greedy") else f"{f.false_claims:.3f} of {f.claims:.2f}"
+    )
     return (
         f"| {f.world} | {f.policy} | {f.gain:.2f} ± {f.gain_ci:.2f} | {ratio} | {f.kept:.1f} "
         f"| {f.false:.2f} ± {f.false_ci:.2f} | {f.bias:+.2f} ± {f.bias_ci:.2f} | {honest} "

@@ -31,6 +31,9 @@ class World:
     its way: after a share f of its time, what it will measure, give or take ``blur`` (1 - f); 0:
     it prints nothing, and early stop has nothing to look at.
 
+    With ``devices`` above 1 the night goes by the clock: that many runs at a time, and a researcher
+    who thinks for ``thinking`` run lengths of each idea, one ahead.
+
     A night is ``runs`` device runs long, calibration included, and repeated ``nights`` times.
     """
 
@@ -49,6 +52,8 @@ class World:
     rho: float = 0.0
     walk: float = 0.0
     crash: float = 0.0
+    devices: int = 1
+    thinking: float = 0.0
     blur: float = 0.0
 
     def idea(self, rng: random.Random, gained: float) -> float | None:
@@ -124,6 +129,8 @@ def load(path: Path) -> World:
         raise ValueError(f"{path}: no field {unknown[0]!r}; fields are {', '.join(sorted(known))}")
     if table.get("noise", "gaussian") not in {"gaussian", "student", "ledger"}:
         raise ValueError(f"{path}: noise is gaussian, student or ledger")
+    if table.get("devices", 1) > 1 and (table.get("noise") == "ledger" or table.get("crash")):
+        raise ValueError(f"{path}: a world of several devices has no ledger and no crashes")
     return World(**{"name": path.stem, **table})
 
 

@@ -15,210 +15,51 @@ no such thing; the group and the children found by ``ps`` are killed, which is b
 
 from __future__ import annotations
 
-# Their public faces (ctypes; signal with its enums) would take 2 and 4 ms of the 10 to start.
-import _ctypes
+# Its public face would take 4 ms of the 10 to start.
 import _signal as signal  # type: ignore[import-not-found,unused-ignore]
 import os
 import resource
 import select
-import sys
 import time
+
+from nightlab._meters import Disk, Meter
+from nightlab._proc import (
+    LINUX,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
+    children_of,
+    descendants,
+    kill_all,
+    prctl,
+    send,
+    table,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
     from typing import Any
 
-LINUX = sys.platform == "linux"
 SAMPLE_S = 0.25
 # Every process of a run has this oom_score_adj. It makes the kernel choose a run before
 # nightlab, and, being inherited through exec with an empty environment, it tells an orphan of
 # a killed shim from nightlab's other children.
 OOM_TAG = 917
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
-_PAGE_BYTES = resource.getpagesize()
-# The shim is handed over compiled: compiling it anew would be a third of its start, and a
-# cached file may be of another version.
+# The shim is handed over compiled, with the modules that it imports: compiling it anew would be
+# a third of its start, and a cached file may be of another version.
 BOOT = """
-import marshal, os
+import marshal, os, sys
 def take(count):
     data = b""
     while len(data) < count:
         data += os.read(0, count - len(data)) or os._exit(0)
     return data
 order = marshal.loads(take(int.from_bytes(take(8), "little")))
-shim = {"__name__": "shim"}
-exec(order["code"], shim)
-shim["main"](order)
+for name, code in order["code"]:
+    module = sys.modules[name] = type(os)(name)
+    exec(code, module.__dict__)
+module.main(order)
 """
-# num_threads counts a leader that has exited while its other threads go on.
-_PPID, _STATE, _THREADS, _RSS = 1, 0, 17, 21
-
-
-def prctl(option: int, value: int) -> None:
-    """Set a property of this process; nothing happens on a system without prctl."""
-    if LINUX:
-        function = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
-        _ctypes.call_function(function, (option, value, 0, 0, 0))
-
-
-def send(pid: int, number: int) -> None:
-    """Signal a process, or minus a group. One that is gone or not ours is left alone."""
-    try:
-        os.kill(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
-
-
-def read_proc(pid: int | str, name: str, limit: int = 1 << 20) -> bytes:
-    """The start of a file in /proc, empty when the process or the right to read is gone."""
-    try:
-        fd = os.open(f"/proc/{pid}/{name}", os.O_RDONLY)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, limit)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-
-
-def stat_fields(pid: int | str) -> list[bytes]:
-    """The fields of /proc/<pid>/stat from the state on; the name before may hold anything."""
-    data = read_proc(pid, "stat", 4096)
-    return data[data.rindex(b")") + 2 :].split() if b")" in data else []
-
-
-def table(pids: Collection[int] | None = None) -> dict[int, tuple[int, bool, int]]:
-    """Look at these processes, or all: pid -> (parent, is alive, resident bytes)."""
-    if not LINUX:
-        return _table_by_ps()
-    rows = {}
-    for name in pids if pids is not None else filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208 - pathlib costs 10 ms
-        fields = stat_fields(name)
-        if fields:
-            alive = fields[_STATE] not in {b"Z", b"X"} or int(fields[_THREADS]) > 1
-            rows[int(name)] = (int(fields[_PPID]), alive, int(fields[_RSS]) * _PAGE_BYTES)
-    return rows
-
-
-def _table_by_ps() -> dict[int, tuple[int, bool, int]]:
-    rows = {}
-    with os.popen("ps -axo pid=,ppid=,rss=,stat=") as lines:  # noqa: S605, S607 - a constant
-        for line in lines:
-            pid, parent, rss_kib, state = line.split(None, 3)
-            rows[int(pid)] = (int(parent), state[0] != "Z", int(rss_kib) * 1024)
-    return rows
-
-
-def descendants(roots: Collection[int], rows: dict[int, tuple[int, bool, int]]) -> set[int]:
-    """Children of the roots, their children and so on, dead ones left out, roots too."""
-    children: dict[int, list[int]] = {}
-    for pid, (parent, _, _) in rows.items():
-        children.setdefault(parent, []).append(pid)
-    found = set(roots)
-    queue = list(roots)
-    while queue:
-        fresh = [pid for pid in children.get(queue.pop(), ()) if pid not in found]
-        found.update(fresh)
-        queue += fresh
-    return {pid for pid in found.difference(roots) if rows[pid][1]}
-
-
-def children_of(pid: int) -> list[int]:
-    """The children that its main thread has forked or adopted, in 20 us; newer ones may lack."""
-    return [int(word) for word in read_proc(pid, f"task/{pid}/children").split()]
-
-
-def kill_all(
-    near: Callable[[], list[int]],
-    find: Callable[[], set[int]],
-    reap: Callable[[], bool],
-    give_up_s: float = 5.0,
-) -> tuple[set[int], set[int]]:
-    """Kill what ``near`` and ``find`` say until they find nothing: (killed, survivors).
-
-    ``near`` is quick and knows direct children only; hit at once, it gets a daemon that always
-    forks on and exits, which any look at the whole of /proc is too slow for. ``find`` knows
-    all; stopping them all before the first is killed gets a program that forks faster
-    than it dies. ``reap`` collects the dead and says whether children are left.
-    """
-    until = time.monotonic() + give_up_s
-    killed: set[int] = set()
-    while True:
-        for _ in range(50):
-            close = near()
-            for pid in close:
-                send(pid, signal.SIGKILL)
-            killed.update(close)
-            if not reap() or not close:
-                break
-        held: set[int] = set()
-        while (fresh := find() - held) and time.monotonic() < until:
-            for pid in fresh:
-                send(pid, signal.SIGSTOP)
-            held |= fresh
-        for pid in held:
-            send(pid, signal.SIGKILL)
-        killed |= held
-        if not reap() and not held:
-            return killed, held
-        if time.monotonic() >= until:
-            return killed, held.union(near())
-        time.sleep(0.001)
-
-
-class Meter:
-    """Watches the memory of the tree below ``root``: resident bytes, now and then exactly.
-
-    The whole of /proc is looked through so seldom that it costs at most 2 % of one core;
-    in between, only the processes known from the last look are sampled.
-    """
-
-    def __init__(self, root: int, limit_bytes: int | None) -> None:
-        self.root = root
-        self.limit_bytes = limit_bytes
-        self.peak_bytes = 0
-        self._members: set[int] = set()
-        self._rescan_at = 0.0
-        self._exact_at = 0.0
-        self._high_bytes = 0.0
-
-    def over(self) -> bool:
-        """Take a sample. Whether the tree holds more than its limit."""
-        began = time.monotonic()
-        full = began >= self._rescan_at
-        rows = table(None if full else self._members)
-        self._members = descendants((self.root,), rows)
-        if full:
-            self._rescan_at = began + 50 * (time.monotonic() - began)
-        sizes = [rows[pid][2] for pid in self._members]
-        total = sum(sizes)
-        beyond = self.limit_bytes is not None and total > self.limit_bytes
-        if total <= self._high_bytes and not beyond:
-            return False
-        if total - max(sizes) > total / 10:
-            # Several large processes may share most of it (forked data loaders): a shared
-            # page counts in each one's resident size, but only in parts in the
-            # proportional one, which is slow to read.
-            if time.monotonic() < self._exact_at:
-                return False
-            began = time.monotonic()
-            self._high_bytes = total * 1.05
-            total = sum(_proportional_bytes(pid, rows[pid][2]) for pid in self._members)
-            self._exact_at = time.monotonic() + 20 * (time.monotonic() - began)
-        else:
-            self._high_bytes = total
-        self.peak_bytes = max(self.peak_bytes, total)
-        return self.limit_bytes is not None and total > self.limit_bytes
-
-
-def _proportional_bytes(pid: int, otherwise: int) -> int:
-    for line in read_proc(pid, "smaps_rollup", 4096).splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
-    return otherwise
 
 
 class Run:
@@ -262,6 +103,10 @@ class Run:
                 os._exit(127)
             if LINUX:
                 _tag()
+            step = "group"
+            if entry := self.order["group"]:
+                with open(entry, "wb", buffering=0) as file:  # noqa: PTH123
+                    file.write(b"0")
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if size := self.order["fsize_bytes"]:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -294,8 +139,8 @@ class Run:
                 self.status = status
                 self.ended = time.monotonic()
 
-    def watch(self, meter: Meter) -> str:
-        """Wait for the reason to end it all: ended, deadline, memory or request."""
+    def watch(self, meter: Meter, disk: Disk) -> str:
+        """Wait for the reason to end it all: ended, deadline, memory, disk or request."""
         deadline = self.began + self.order["wall_s"]
         poll = select.poll()
         poll.register(0, select.POLLIN)
@@ -314,6 +159,8 @@ class Run:
             ready = poll.poll(min(pause_s, deadline - now) * 1000 + 1)
             if not ready and meter.over():
                 return "memory"
+            if not ready and disk.over():
+                return "disk"
             if any(fd == 0 for fd, _ in ready) or os.getppid() != self.order["parent"]:
                 return "request"
 
@@ -380,13 +227,15 @@ def main(order: dict[str, Any]) -> None:
         say(failed=failed[0], errno=failed[1])
         os._exit(0)
     meter = Meter(os.getpid(), run.order["memory_bytes"])
-    why = run.watch(meter)
+    disk = Disk(order["folders"], order["disk_bytes"])
+    why = run.watch(meter, disk)
     # Above its limit a run may take the machine down within the grace.
-    survivors = run.end(0.0 if why == "memory" else run.order["grace_s"])
+    survivors = run.end(0.0 if why in {"memory", "disk"} else run.order["grace_s"])
     code = None if run.status is None else os.waitstatus_to_exitcode(run.status)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     say(
         why=why,
+        full=disk.full,
         exit_code=code if code is not None and code >= 0 else None,
         signal=-code if code is not None and code < 0 else None,
         duration_s=run.ended - run.began if run.status is not None else None,

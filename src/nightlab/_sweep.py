@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from nightlab import _shim
+from nightlab import _proc, _shim
 
 MARKER = "NIGHTLAB_RUN"
 
@@ -21,7 +21,7 @@ def _lineage(rows: dict[int, tuple[int, bool, int]]) -> set[int]:
 
 def lineage() -> set[int]:
     """The pids of this process and of all that it descends from but the first of the system."""
-    return _lineage(_shim.table())
+    return _lineage(_proc.table())
 
 
 def sweep(marker_prefix: str) -> list[int]:
@@ -34,15 +34,15 @@ def sweep(marker_prefix: str) -> list[int]:
     wanted = f"{MARKER}={marker_prefix}".encode()
 
     def find() -> set[int]:
-        rows = _shim.table()
+        rows = _proc.table()
         spared = _lineage(rows)
         marked = {pid for pid in rows if pid not in spared and _carries(pid, wanted)}
         # The parent may be a shim that its run has stopped: awake, it kills what we cannot see.
         for pid in marked:
-            _shim.send(rows[pid][0], signal.SIGCONT)
-        return ({pid for pid in marked if rows[pid][1]} | _shim.descendants(marked, rows)) - spared
+            _proc.send(rows[pid][0], signal.SIGCONT)
+        return ({pid for pid in marked if rows[pid][1]} | _proc.descendants(marked, rows)) - spared
 
-    killed, _ = _shim.kill_all(list, find, lambda: False)
+    killed, _ = _proc.kill_all(list, find, lambda: False)
     return sorted(killed)
 
 
@@ -58,15 +58,15 @@ def kill_orphans() -> set[int]:
         return {pid for pid, row in rows.items() if row[0] == me and _is_of_a_run(pid)}
 
     def near() -> list[int]:
-        return [pid for pid in _shim.children_of(me) if _is_of_a_run(pid)]
+        return [pid for pid in _proc.children_of(me) if _is_of_a_run(pid)]
 
     def find() -> set[int]:
-        rows = _shim.table()
+        rows = _proc.table()
         tops = orphans(rows)
-        return {pid for pid in tops if rows[pid][1]} | _shim.descendants(tops, rows)
+        return {pid for pid in tops if rows[pid][1]} | _proc.descendants(tops, rows)
 
     def reap() -> bool:
-        left = orphans(_shim.table())
+        left = orphans(_proc.table())
         for pid in left:
             try:
                 os.waitpid(pid, os.WNOHANG)
@@ -74,18 +74,18 @@ def kill_orphans() -> set[int]:
                 continue
         return bool(left)
 
-    return _shim.kill_all(near, find, reap)[1]
+    return _proc.kill_all(near, find, reap)[1]
 
 
 def _is_of_a_run(pid: int) -> bool:
-    if _shim.read_proc(pid, "oom_score_adj", 16).strip() == b"%d" % _shim.OOM_TAG:
+    if _proc.read_proc(pid, "oom_score_adj", 16).strip() == b"%d" % _shim.OOM_TAG:
         return True
     return _carries(pid, f"{MARKER}=".encode())
 
 
 def _carries(pid: int, wanted: bytes) -> bool:
-    if _shim.LINUX:
-        return any(v.startswith(wanted) for v in _shim.read_proc(pid, "environ").split(b"\0"))
+    if _proc.LINUX:
+        return any(v.startswith(wanted) for v in _proc.read_proc(pid, "environ").split(b"\0"))
     import psutil  # noqa: PLC0415 - not needed on Linux
 
     try:

@@ -50,6 +50,10 @@ class Attempt:
         if self._trained is not None:
             return self._evaluated(self._trained, finished)
         study = self.rig.study
+        if self.started.check:
+            run = runs.checked(self.started, self.began_at, finished, self._folder)
+            broken = self._seal.broken()
+            return tampered(run, broken) if broken else run
         run = runs.measure(self.started, self.began_at, finished, self._folder, study.objective)
         run = msgspec.structs.replace(run, notes=(*run.notes, *self._late(run)))
         run = self._followed(run)

@@ -23,7 +23,7 @@ def one_line(text: str) -> str:
     return " ".join(process.clean(text).split())[:300]
 
 
-def claim_of(proposal: Proposal, added: int, removed: int) -> Claim:
+def claim_of(proposal: Proposal, added: int, removed: int, nodes: int | None = None) -> Claim:
     """What of a proposal the journal keeps, cleaned."""
     return Claim(
         description=one_line(proposal.description) or "(no description)",
@@ -33,6 +33,7 @@ def claim_of(proposal: Proposal, added: int, removed: int) -> Claim:
         changes=proposal.changes,
         lines_added=added,
         lines_removed=removed,
+        nodes=nodes,
         expects=one_line(proposal.expects),
         idea=proposal.idea,
     )

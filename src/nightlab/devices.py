@@ -5,9 +5,10 @@ No driver, no library and no GPU are the normal case, never an error.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -113,6 +114,52 @@ def gpu_memory_used_bytes(index: int) -> int | None:
     )
 
 
+def gpu_memory_held_bytes(
+    indices: Sequence[int], pids: Collection[int], idle_bytes: Mapping[int, int | None]
+) -> int | None:
+    """Memory that these processes hold on these GPUs in all; None when it cannot be told.
+
+    By process where the driver says it. Where it does not (or numbers processes otherwise, as
+    in a container), what is in use beyond ``idle_bytes``, GPU by GPU.
+    """
+
+    def read(nvml: Any) -> int | None:
+        total = None
+        for index in indices:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            held = _held_by(nvml, handle, pids)
+            idle = idle_bytes.get(index)
+            if held is None and idle is not None:
+                used = _memory(nvml, handle, "used")
+                held = None if used is None else max(0, used - idle)
+            if held is not None:
+                total = (total or 0) + held
+        return total
+
+    return _with_nvml(read, None)
+
+
+def _held_by(nvml: Any, handle: Any, pids: Collection[int]) -> int | None:
+    try:
+        found = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.NVMLError:
+        return None
+    mine = [p.usedGpuMemory for p in found if p.pid in pids]
+    return sum(mine) if mine and None not in mine else None
+
+
+@contextlib.contextmanager
+def nvml_open() -> Iterator[None]:
+    """While this is open, asking NVML costs no new start of its library."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(Exception):  # no library, no driver: asking says None
+            import pynvml  # noqa: PLC0415 - loaded on use
+
+            pynvml.nvmlInit()
+            stack.callback(pynvml.nvmlShutdown)
+        yield
+
+
 def describe() -> dict[str, Any]:
     """The machine, for the journal and ``nightlab doctor``: plain values, nothing personal."""
     import psutil  # noqa: PLC0415 - loaded on use: 10 ms
@@ -127,6 +174,11 @@ def describe() -> dict[str, Any]:
         "gpus": [asdict(gpu) for gpu in gpu_list()],
         "driver": _with_nvml(lambda nvml: _text(nvml.nvmlSystemGetDriverVersion()), None),
     }
+
+
+def described() -> dict[str, str]:
+    """``describe`` as the journal keeps it: text, without what is not known."""
+    return {key: str(value) for key, value in describe().items() if value}
 
 
 def _visible(gpus: tuple[Gpu, ...]) -> list[tuple[Gpu | None, str]]:

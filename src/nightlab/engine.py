@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from nightlab import commits, early, intake, integrity, ledger, process, runs
+from nightlab import cases, commits, early, intake, integrity, ledger, process, runs
 from nightlab.attempt import Attempt, tampered
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
@@ -34,7 +34,7 @@ from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.journal import Journal
-from nightlab.judge import Case, Judge, noise_of
+from nightlab.judge import Case, Judge, checks
 from nightlab.model import (
     Action,
     Arm,
@@ -168,25 +168,37 @@ class Engine:
 
         Raises SealError when a protected file is not what it was.
         """
-        self._check_protected()
         subject = self.history.experiments[number]
         if want.arm is Arm.INCUMBENT:
-            subject = self._opponent(subject) or subject
-        run_id = self.history.last_run_id + 1
+            subject = cases.opponent(self.history, subject) or subject
         started = RunStarted(
-            run=run_id,
+            run=0,
             experiment=subject.number,
             occasion=number,
-            purpose=self._purpose(number, want, subject),
+            purpose=cases.purpose(number, want, subject),
+            check=want.check,
             seed=want.seed,
             device=slot.name,
             commit=subject.commit,
-            marker=runs.marker(self.paths, self.study.tag, run_id),
+        )
+        return self.launch(started, lambda begun, at: Attempt(self.rig, begun, slot, at))
+
+    def launch(
+        self, started: RunStarted, begin: Callable[[RunStarted, float], Attempt]
+    ) -> Attempt | None:
+        """Write the intent of a run, numbered here, and ``begin`` it; None when it was lost.
+
+        Raises SealError when a protected file is not what it was.
+        """
+        self._check_protected()
+        run_id = self.history.last_run_id + 1
+        started = msgspec.structs.replace(
+            started, run=run_id, marker=runs.marker(self.paths, self.study.tag, run_id)
         )
         self.record(started)
         began_at = self.now()
         try:
-            return Attempt(self.rig, started, slot, began_at)
+            return begin(started, began_at)
         except _INFRASTRUCTURE as error:
             self._lost(started, began_at, f"{error}")
             return None
@@ -199,13 +211,6 @@ class Engine:
                 "[study] protect names it: results before and after would not compare",
                 f"restore it, or start anew: nightlab run --tag {self.study.tag}b",
             )
-
-    def _purpose(self, number: int, want: Want, subject: Experiment) -> Purpose:
-        if number == 1:
-            return Purpose.BASELINE
-        if want.arm is Arm.INCUMBENT:
-            return Purpose.INCUMBENT
-        return Purpose.CONFIRM if any(r.outcome.counts for r in subject.runs) else Purpose.SCREEN
 
     def finish_run(self, attempt: Attempt, finished: Finished | None, lost: str = "") -> Run | None:
         """Take the end of what an attempt ran (None: it was lost, with the reason).
@@ -236,7 +241,7 @@ class Engine:
         """Follow a run's output, and stop it where it has become hopeless. Cheap; call often."""
         elapsed_s = attempt.listen()
         level, started = self.settings.early_stop, attempt.started
-        incumbent = self._opponent(self.history.experiments[started.occasion])
+        incumbent = cases.opponent(self.history, self.history.experiments[started.occasion])
         if not level or attempt.early or started.purpose is not Purpose.SCREEN or not incumbent:
             return
         claim = self.history.experiments[started.experiment].claim
@@ -257,37 +262,15 @@ class Engine:
         run = runs.lost(started, began_at, commits.one_line(why))
         self.record(RunFinished(run=run))
         folder = self.paths.run(self.study.tag, started.run)
-        runs.clean_up(folder / runs.EVALUATION)
-        runs.clean_up(folder)
+        for box in (runs.EVALUATION, runs.TEST, ""):
+            runs.clean_up(folder / box)
         return run
 
     # -- judge and settle
 
     def case(self, number: int) -> Case:
         """All that the judge may look at for one experiment."""
-        history = self.history
-        subject = history.experiments[number]
-        incumbent = self._opponent(subject)
-        baseline = history.baseline
-        return Case(
-            number=number,
-            objective=self.study.objective,
-            candidate=_counting(subject),
-            incumbent=_counting(incumbent) if incumbent and number > 1 else (),
-            baseline=_counting(baseline) if baseline else (),
-            guards=self.study.guards,
-            noise=noise_of(history.noise),
-            lines_added=subject.claim.lines_added,
-            lines_removed=subject.claim.lines_removed,
-            since_refresh=history.since_refresh,
-        )
-
-    def _opponent(self, subject: Experiment) -> Experiment | None:
-        """Whom a candidate is held against: the incumbent it stands on, though that has moved."""
-        number = self.history.kept.get(subject.parent, self.history.incumbent_number)
-        if subject.verdict is not None or number is None:
-            return self.history.incumbent
-        return self.history.experiments[number]
+        return cases.of(self.history, number, covariate=self.settings.covariate)
 
     def decide(self, number: int) -> Decision:
         """Ask the judge, and whether a keep looks measured. Changes nothing."""
@@ -295,13 +278,14 @@ class Engine:
         given_up = early.given_up(case.candidate)
         if given_up is not None:
             return given_up
-        return integrity.review(
+        decision = integrity.review(
             self.judge.decide(case),
             case,
             budget_s=self.study.budget_s,
             largest_gain=self.history.largest_gain,
             experiments=self.history.experiments.values(),
         )
+        return checks.review(decision, case)
 
     def settle(self, number: int, decision: Decision) -> Verdict | None:
         """Carry a terminal decision out: trailers, refs, branch, ledger.
@@ -379,10 +363,6 @@ class Engine:
 
 def _at(event: Event, at: float) -> Event:
     return msgspec.structs.replace(event, at=at)
-
-
-def _counting(experiment: Experiment) -> tuple[Run, ...]:
-    return tuple(run for run in experiment.runs if run.outcome.counts)
 
 
 def _conflicted(decision: Decision, incumbent: Experiment | None) -> Decision:

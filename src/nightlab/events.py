@@ -11,6 +11,7 @@ import re
 
 import msgspec
 
+from nightlab.final import Cleaned, Closed, Plan, Result, Turn
 from nightlab.model import (
     Answer,
     Claim,
@@ -52,7 +53,7 @@ class StudyStarted(Event, frozen=True):
 
 
 class SessionStarted(Event, frozen=True):
-    """A lab began to work: who proposes, who judges, in which box, with what bounds."""
+    """A lab began to work: who proposes, who judges, in which box, where, with what bounds."""
 
     pid: int
     host: str
@@ -61,6 +62,7 @@ class SessionStarted(Event, frozen=True):
     sandbox: str
     slots: tuple[str, ...]
     bounds: str = ""
+    machine: dict[str, str] = {}
 
 
 class SessionEnded(Event, frozen=True):
@@ -110,7 +112,11 @@ class Amended(Event, frozen=True):
 
 
 class RunStarted(Event, frozen=True):
-    """Intent to run. ``marker`` is in the environment of every process of the run."""
+    """Intent to run. ``marker`` is in the environment of every process of the run.
+
+    ``check`` names the check whose command runs in place of the study's.
+    ``turn`` is its place in a finalization, None for an experiment's run.
+    """
 
     run: int
     experiment: int
@@ -120,6 +126,8 @@ class RunStarted(Event, frozen=True):
     device: str
     commit: str
     marker: str = ""
+    check: str = ""
+    turn: Turn | None = None
 
 
 class RunFinished(Event, frozen=True):
@@ -205,6 +213,30 @@ class Warned(Event, frozen=True):
     text: str
 
 
+class FinalStarted(Event, frozen=True):
+    """A finalization began: what it will measure, all of it planned."""
+
+    plan: Plan
+
+
+class FinalCleaned(Event, frozen=True):
+    """The ablation is over: what is dropped, and the tree without it."""
+
+    cleaned: Cleaned
+
+
+class FinalDecided(Event, frozen=True):
+    """What the finalization found; an intent to make its branch and its patches."""
+
+    result: Result
+
+
+class Finalised(Event, frozen=True):
+    """The finalization is over: its commits are made, its branch is where it belongs."""
+
+    closed: Closed
+
+
 AnyEvent = (
     StudyStarted
     | SessionStarted
@@ -225,4 +257,8 @@ AnyEvent = (
     | Paused
     | Resumed
     | Warned
+    | FinalStarted
+    | FinalCleaned
+    | FinalDecided
+    | Finalised
 )

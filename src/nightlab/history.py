@@ -21,6 +21,10 @@ from nightlab.events import (
     AnyEvent,
     Asked,
     Committed,
+    FinalCleaned,
+    FinalDecided,
+    Finalised,
+    FinalStarted,
     IdeaAdded,
     IdeaChanged,
     Judged,
@@ -38,6 +42,7 @@ from nightlab.events import (
     StudyStarted,
     Warned,
 )
+from nightlab.final import Finalization
 from nightlab.model import (
     Experiment,
     Outcome,
@@ -96,6 +101,9 @@ class History:
         self.crashes_in_a_row = 0
         self.since_refresh = 0
         self.largest_gain: float | None = None  # of any kept change, in the objective's unit
+        self.machine = started.machine
+        self.moved_to: int | None = None  # the seq of the session that began on another machine
+        self.runs_before_move = 0  # runs up to this id were made on another machine
         self.last_seq = started.seq
         self.last_at = started.at
         self.tried: dict[str, int] = {}  # tree -> the experiment that tried it
@@ -103,6 +111,8 @@ class History:
         self.accounts = Accounts()
         self.early = Lessons()
         self.backlog = Backlog()
+        self.finals: list[Finalization] = []
+        self.seeds: set[int] = set()  # of every run that was ever started
         self.planned_at = 0  # experiments there were when a plan was last asked for
         self.digest = Digest()
         self.fingerprints: dict[str, int] = {}  # of a change -> the experiment that tried it
@@ -171,6 +181,11 @@ class History:
         self.session, self.ended = event, None
         self.sessions += 1
         self.paused = None
+        if _is_another(self.machine, event.machine):
+            # Numbers of two machines do not compare: noise and incumbent are measured anew.
+            self.moved_to, self.runs_before_move = event.seq, self.last_run_id
+            self.noise, self.judged_noise = Pool(), None
+        self.machine = event.machine or self.machine
 
     def _session_ended(self, event: SessionEnded) -> None:
         self.ended = event
@@ -193,19 +208,29 @@ class History:
         self._replace(event.number, commit=event.commit)
 
     def _rebased(self, event: Rebased) -> None:
-        self._replace(event.number, parent=event.parent, commit=event.commit, runs=(), value=None)
+        self._replace(
+            event.number, parent=event.parent, commit=event.commit, runs=(), checks=(), value=None
+        )
         self.trees[event.number] = event.tree
         self.noise.restart(event.number)
 
     def _amended(self, event: Amended) -> None:
-        self._replace(event.number, commit=event.commit, claim=event.claim, runs=(), value=None)
+        self._replace(
+            event.number, commit=event.commit, claim=event.claim, runs=(), checks=(), value=None
+        )
         self.trees[event.number] = event.tree
         self.tried.setdefault(event.tree, event.number)
         self._fingerprint(event.fingerprint, event.number)
         self.fixes[event.number] = self.fixes.get(event.number, 0) + 1
         self.noise.restart(event.number)
 
+    @property
+    def final(self) -> Finalization | None:
+        """The last finalization, under way or over; None where there was none."""
+        return self.finals[-1] if self.finals else None
+
     def _run_started(self, event: RunStarted) -> None:
+        self.seeds.add(event.seed)
         _ = self.experiments[event.experiment]
         self.pending[event.run] = event
         self.last_run_id = max(self.last_run_id, event.run)
@@ -214,9 +239,17 @@ class History:
         run = event.run
         experiment = self.experiments[run.experiment]
         started = self.pending.pop(run.id)
+        if run.check:  # no measurement: it takes time and says yes or no
+            self.device_seconds += run.duration_s
+            if started.commit == experiment.commit:
+                self._replace(run.experiment, checks=(*experiment.checks, run))
+            return
         self.runs += 1
         self.runs_by_outcome[run.outcome] = self.runs_by_outcome.get(run.outcome, 0) + 1
         self.device_seconds += run.duration_s
+        if started.turn is not None:
+            self.finals[-1].take(started.turn, run)
+            return
         if started.commit != experiment.commit:
             return  # it was rebased meanwhile: a run of older code is on record, not in evidence
         runs = (*experiment.runs, run)
@@ -300,12 +333,32 @@ class History:
     def _warned(self, event: Warned) -> None:
         self.warnings = [*self.warnings[-49:], event]
 
+    def _final_started(self, event: FinalStarted) -> None:
+        self.finals.append(Finalization(event.plan))
+
+    def _final_cleaned(self, event: FinalCleaned) -> None:
+        self.finals[-1].cleaned = event.cleaned
+
+    def _final_decided(self, event: FinalDecided) -> None:
+        self.finals[-1].result = event.result
+
+    def _finalised(self, event: Finalised) -> None:
+        self.finals[-1].closed = event.closed
+
     def _fingerprint(self, fingerprint: str, number: int) -> None:
         if fingerprint:
             self.fingerprints[fingerprint] = number  # the latest says most about the code of now
 
     def _replace(self, number: int, **changes: object) -> None:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)
+
+
+_MACHINE = ("platform", "machine", "cpus", "gpus", "driver")
+
+
+def _is_another(before: dict[str, str], now: dict[str, str]) -> bool:
+    """Whether two descriptions are of different machines; a new kernel does not make one."""
+    return bool(before and now) and any(before.get(k) != now.get(k) for k in _MACHINE)
 
 
 def _lean(run: Run, *, curve: bool) -> Run:

@@ -23,7 +23,8 @@ def check(
     """
     study = history.study
     changed = scope.check(proposal.files, files, study.edit)
-    claim = commits.claim_of(proposal, *scope.count_lines(files, changed))
+    size = (*scope.count_lines(files, changed), scope.count_nodes(files, changed))
+    claim = commits.claim_of(proposal, *size)
     tree = _tree(repo, history, base, changed, claim)
     return tree, claim, novelty.check(history, proposal, files, changed)
 
@@ -49,7 +50,11 @@ def check_fix(
     said = commits.one_line(proposal.description)
     hypothesis = f"{experiment.claim.hypothesis}\n\nMended after a crash: {said}".strip()
     claim = msgspec.structs.replace(
-        experiment.claim, hypothesis=hypothesis[:2000], lines_added=added, lines_removed=removed
+        experiment.claim,
+        hypothesis=hypothesis[:2000],
+        lines_added=added,
+        lines_removed=removed,
+        nodes=scope.count_nodes(before, changed),
     )
     inside = {study.in_repo(path): text for path, text in changed.items()}
     tree = repo.write_tree(experiment.parent, inside)

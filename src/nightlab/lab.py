@@ -55,7 +55,7 @@ def open_study(
     repo = git.discover(root)
     head = repo.head()
     paths = Paths(root)
-    judge = judge or open_judge(settings.judge)
+    judge = judge or open_judge(settings.judge, line_margin=settings.line_margin)
     sandbox = sandbox or open_sandbox(
         settings.sandbox, Options(settings.image, settings.processes, settings.disk_bytes)
     )
@@ -74,7 +74,7 @@ def open_study(
             _check_same(history.study, _study(settings, tag, repo.prefix))
         else:
             study = _study(settings, tag, repo.prefix)
-            protected = seal.digests(root, settings.protect)
+            protected = seal.digests(root, (*settings.protect, *settings.final.hidden))
             history = _start(journal, study, head, protected, now())
         engine = Engine(
             paths=paths,
@@ -152,7 +152,7 @@ def _check_new(repo: Repo, head: str, tag: str, settings: Settings) -> None:
 
 
 def _check_data(root: Path, settings: Settings) -> None:
-    for name in (*settings.data, *settings.protect, *settings.hidden):
+    for name in (*settings.data, *settings.protect, *settings.hidden, *settings.final.hidden):
         if not (root / name).exists():
             raise ConfigError(
                 f"{root / name} is not there",
@@ -170,6 +170,8 @@ def _study(settings: Settings, tag: str, prefix: str) -> Study:
         objective=settings.objective,
         kill_factor=settings.kill_factor,
         guards=settings.guards,
+        checks=dict(settings.checks),
+        pareto=settings.pareto,
         data=settings.data,
         protect=settings.protect,
         evaluate=settings.evaluate,
@@ -182,7 +184,6 @@ def _study(settings: Settings, tag: str, prefix: str) -> Study:
 def _start(
     journal: Journal, study: Study, head: str, protected: dict[str, str], now: float
 ) -> History:
-    machine = {key: str(value) for key, value in devices.describe().items() if value}
     for _ in journal.events():  # nothing is there: this only readies the journal for appending
         break
     first = journal.append(
@@ -190,7 +191,7 @@ def _start(
             study=study,
             base_commit=head,
             version=__version__,
-            machine=machine,
+            machine=devices.described(),
             protected=protected,
             at=now,
         )
@@ -205,7 +206,10 @@ def _said(value: object) -> str:
     if isinstance(value, Guard):
         return f"{value.metric} {value.text}"
     if isinstance(value, Objective):
-        return f"{value.metric} ({value.better} is better)"
+        whole = f" = {value.expression}" if value.expression else ""
+        return f"{value.metric}{whole} ({value.better} is better)"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {command}" for name, command in value.items()) or "nothing"
     return str(value) or "nothing"
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nightlab.expression import parts
 from nightlab.history import History
-from nightlab.model import Experiment, Verdict
+from nightlab.model import Experiment, Verdict, values_of
 
 # The reference knows keep, discard and crash. Its readers would not know "inconclusive", which
 # like a discard leaves the branch where it was.
@@ -27,14 +28,21 @@ def header(history: History) -> str:
     return f"commit\t{history.study.objective.metric}\tmemory_gb\tstatus\tdescription\n"
 
 
-def row(experiment: Experiment) -> str:
-    """One settled experiment; zeros for what a crash did not measure, as the reference has it."""
+def row(experiment: Experiment, composite: str = "") -> str:
+    """One settled experiment; zeros for what a crash did not measure, as the reference has it.
+
+    The parts of a ``composite`` objective stand behind the description: there is no sixth column.
+    """
     verdict = experiment.verdict or Verdict.CRASH
     value = experiment.value or 0.0
     text = f"{value:.6f}" if value == 0.0 or 1e-3 <= abs(value) < 1e7 else f"{value:.6g}"
     description = " ".join(experiment.claim.description.split())
     if verdict is Verdict.INCONCLUSIVE:
         description += " (inconclusive)"
+    measured = {p: values_of(experiment.runs, p) for p in parts(composite)} if composite else {}
+    if any(measured.values()):
+        shown = (f"{name} {sum(v) / len(v):.6g}" for name, v in measured.items() if v)
+        description += f" ({', '.join(shown)})"
     cells = (experiment.commit[:7], text, f"{_memory_gb(experiment):.1f}", _STATUS[verdict])
     return "\t".join((*cells, description)) + "\n"
 
@@ -55,14 +63,15 @@ def append(path: Path, history: History, number: int) -> None:
     with path.open("a", encoding="utf-8") as file:
         if fresh:
             file.write(header(history))
-        file.write(row(history.experiments[number]))
+        file.write(row(history.experiments[number], history.study.objective.expression))
 
 
 def rewrite(path: Path, history: History) -> None:
     """Write the whole file anew, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    text = header(history) + "".join(row(e) for e in history.settled())
+    composite = history.study.objective.expression
+    text = header(history) + "".join(row(e, composite) for e in history.settled())
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 

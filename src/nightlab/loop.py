@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlab import budget, inbox, integrity, nudges
+from nightlab import budget, devices, inbox, integrity, nudges
 from nightlab.attempt import Attempt
 from nightlab.budget import Bounds
 from nightlab.engine import Engine
@@ -35,6 +35,10 @@ from nightlab.signals import SIGTERM, Signals
 from nightlab.storms import Storms
 from nightlab.thinker import Thinker
 
+MOVED = (
+    "this is another machine than before: its noise is learnt anew, the incumbent runs again "
+    "first, and gains are not comparable across the move"
+)
 _TICK_S = 0.1
 _INBOX_EVERY_S = 0.5
 _THINK_AHEAD = 0.2  # of a run's length: a researcher slower than this thinks one ahead
@@ -263,7 +267,7 @@ class Loop:
         if run is None:
             return  # its evaluation runs now, in the same slot
         self.active.remove(active)
-        if run.outcome not in (Outcome.LOST, Outcome.STOPPED):
+        if run.outcome not in (Outcome.LOST, Outcome.STOPPED) and not run.check:
             self._run_s = run.duration_s
         for number in self._storms.ended(run):
             self._wants.pop(number, None)
@@ -283,8 +287,11 @@ class Loop:
                 sandbox=self.engine.sandbox.name,
                 slots=tuple(s.name for s in self.executor.slots),
                 bounds=self.bounds.describe(),
+                machine=devices.described(),
             )
         )
+        if self.history.moved_to is not None and self.history.moved_to == self.history.last_seq:
+            self.engine.record(Warned(text=MOVED))
 
     def _end_badly(self, error: BaseException) -> None:
         self.executor.close()

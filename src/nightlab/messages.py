@@ -31,7 +31,15 @@ def verdict(study: Study, experiment: Experiment, verdict: Verdict) -> str:
     if runs:
         trailers.append(("Seeds", " ".join(str(r.seed) for r in runs)))
     reason = experiment.decision.reason if experiment.decision else ""
+    found = experiment.decision.evidence.e_value if experiment.decision else None
+    if found is not None:
+        trailers.append(("E-value", f"{found:.3g}"))
     return _message(experiment, [reason], trailers)
+
+
+def final(study: Study, experiment: Experiment, said: str, trailers: list[tuple[str, str]]) -> str:
+    """The message of a surviving change on the final branch: the claim, and what it is worth."""
+    return _message(experiment, [said], [*_trailers(study, experiment), *trailers])
 
 
 def _trailers(study: Study, experiment: Experiment) -> list[tuple[str, str]]:

@@ -272,7 +272,7 @@ def classify(
     if timed_out:
         return Outcome.TIMED_OUT, "still running at its deadline", trace
     if exit_code == 0:
-        return *_finished(measurement, objective.metric, tail), ""
+        return *_finished(measurement, objective, tail), ""
     last = _last_lines(tail, 20)
     end = trace or "\n".join(last)
     if _OOM.search(end):
@@ -284,11 +284,14 @@ def classify(
     return Outcome.CRASHED, error or _clip(_ended(exit_code, signal, last)), trace
 
 
-def _finished(measurement: Measurement, metric: str, tail: str) -> tuple[Outcome, str]:
+def _finished(measurement: Measurement, objective: Objective, tail: str) -> tuple[Outcome, str]:
+    metric = objective.metric
     if metric in measurement.diverged:
         return Outcome.DIVERGED, f"{metric} is not finite"
     if metric in measurement.values:
         return Outcome.OK, ""
+    if objective.expression and measurement.notes:  # its first note says why it has no value
+        return Outcome.NO_METRIC, _clip(f"no value for {measurement.notes[0]}")
     return Outcome.NO_METRIC, _missing(metric, measurement, tail)
 
 

@@ -22,19 +22,19 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
-from typing import Any, BinaryIO
+from typing import Any
 
-from nightlab import _shim
+from nightlab import _cgroup, _meters, _proc, _shim
+from nightlab._call import Completed, call
 from nightlab._capture import Capture, clean, drain
 from nightlab._sweep import MARKER, kill_orphans, sweep
-from nightlab.errors import ExecutorError, NightlabError
+from nightlab.errors import ExecutorError
 
 __all__ = ["Child", "Completed", "Finished", "call", "clean", "not_found", "start", "sweep"]
 
@@ -44,15 +44,6 @@ _LOOK_S = 0.25
 # How much later than the shim nightlab itself acts: less would race an honest shim on a busy
 # machine, more would break the promise of at most 2 s over the deadline.
 _SECOND_LINE_S = 0.25
-
-
-@dataclass(frozen=True)
-class Completed:
-    """How a helper program ended; ``exit_code`` is negative when a signal ended it."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,8 @@ class Finished:
     ``peak_memory_bytes`` its sampled sum or its largest process, whichever is more; both None
     when the run killed its shim. ``log_bytes`` counts what it printed, of which at most the
     log's cap was stored. ``survivors`` are pids that could not be killed (uninterruptible in a
-    driver); empty is the proof.
+    driver); empty is the proof. ``overran``: we killed it for writing more than this.
+    ``peak_gpu_bytes``: what it held on its GPUs, as an executor sampled it.
     """
 
     exit_code: int | None
@@ -79,44 +71,13 @@ class Finished:
     peak_memory_bytes: int | None
     log_bytes: int
     survivors: tuple[int, ...] = ()
+    overran: str = ""
+    peak_gpu_bytes: int | None = None
 
-
-def call(
-    argv: Sequence[str],
-    *,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-    input_bytes: bytes | None = None,
-    timeout_s: float = 60.0,
-) -> Completed:
-    """Run a helper program to its end. Any exit code is an answer.
-
-    ``env`` None inherits nightlab's own. Raises NightlabError when the program cannot be
-    started, or is not done after ``timeout_s``; its process group is killed then.
-    """
-    # Files in memory, not pipes: nothing to pump, and no grandchild can hold up the end.
-    with _scratch(input_bytes or b"") as given, _scratch() as stdout, _scratch() as stderr:
-        try:
-            child = subprocess.Popen(
-                argv, cwd=cwd, env=env, stdin=given, stdout=stdout, stderr=stderr,
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            raise NightlabError(f"{argv[0]} could not be started", str(error)) from error
-        try:
-            done = _ended(child, timeout_s)
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-        if not done:
-            raise NightlabError(
-                f"{argv[0]} was not done after {timeout_s:g} s and was killed",
-                f"the command was: {clean(' '.join(argv))[:400]}",
-            )
-        stdout.seek(0)
-        stderr.seek(0)
-        return Completed(child.returncode, stdout.read(), stderr.read())
+    @property
+    def cut_short(self) -> bool:
+        """Whether it did not come to its own end, for a reason that is not the box's."""
+        return bool(self.timed_out or self.stopped or self.oom or self.overran)
 
 
 def start(
@@ -132,25 +93,29 @@ def start(
     log_bytes: int = LOG_BYTES,
     fsize_bytes: int | None = None,
     pass_fds: Sequence[int] = (),
+    processes: int | None = None,
+    folders: Sequence[Path] = (),
+    disk_bytes: int | None = None,
+    grouped: bool = True,
 ) -> Child:
     """Start a run: ``argv`` with exactly ``env`` (and NIGHTLAB_RUN=marker) in ``cwd``.
 
     Its input is /dev/null, its output goes through a pipe to ``log``, of which at most
     ``log_bytes`` are stored (the first and the last half). No core files; files it writes are
-    at most ``fsize_bytes`` long. When its main process ends, ``wall_s`` have passed, its tree
-    holds more than ``memory_bytes``, or ``stop`` is called, all of its descendants are asked
-    to end (TERM), and after ``grace_s`` forced to.
+    at most ``fsize_bytes`` long. Where there are control groups, and ``grouped``, it has one,
+    which holds ``memory_bytes`` and ``processes``.
 
-    Raises ExecutorError when the log cannot be opened or no process can be made. What
-    fails later (no such folder, no such program) is raised by ``Child.poll``.
+    When its main process ends, ``wall_s`` have passed, its tree holds more than
+    ``memory_bytes``, ``folders`` more than ``disk_bytes``, or ``stop`` is called, all of its
+    descendants are asked to end (TERM), and after ``grace_s`` forced to.
+
+    Raises ExecutorError when the log cannot be opened or no process be made; what fails later
+    (no such folder, no such program) is raised by ``Child.poll``.
     """
     _prepare()
-    try:
-        capture = Capture(log, log_bytes)
-    except OSError as error:
-        raise ExecutorError(
-            f"the log {log} cannot be written", str(error), "df -h . && ls -ld .nightlab"
-        ) from error
+    capture = _open_log(log, log_bytes)
+    home = _cgroup.home()[0] if grouped else None
+    group = home.group(memory_bytes, processes) if home and home.controllers else None
     order = {
         "code": _shim_code(),
         "argv": [os.fsencode(word) for word in argv],
@@ -158,27 +123,31 @@ def start(
         "cwd": os.fsencode(cwd),
         "wall_s": float(wall_s),
         "grace_s": float(grace_s),
-        "memory_bytes": memory_bytes,
+        "memory_bytes": None if group and group.holds_memory else memory_bytes,  # as watched
+        "group": os.fsencode(group.entry) if group else None,
+        "folders": [os.fsencode(folder) for folder in folders],
+        "disk_bytes": disk_bytes,
         "fsize_bytes": fsize_bytes,
         "pass_fds": list(pass_fds),
         "parent": os.getpid(),
     }
     try:
-        shim = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-c", _shim.BOOT],
-            bufsize=0,
-            cwd="/",
-            env={},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,
-        )
+        shim = _open_shim(pass_fds)
     except OSError as error:
         capture.close()
+        if group is not None:
+            group.close()
         raise ExecutorError("the watcher of a run could not be started", str(error)) from error
-    return Child(shim, capture, marshal.dumps(order), wall_s, grace_s)
+    limits = _Limits(wall_s, grace_s, disk_bytes, group)
+    return Child(shim, capture, marshal.dumps(order), limits)
+
+
+@dataclass(frozen=True)
+class _Limits:
+    wall_s: float
+    grace_s: float
+    disk_bytes: int | None
+    group: _cgroup.Group | None
 
 
 class Child:
@@ -189,19 +158,17 @@ class Child:
         shim: subprocess.Popen[bytes],
         capture: Capture,
         order: bytes,
-        wall_s: float,
-        grace_s: float,
+        limits: _Limits,
     ) -> None:
         self.pid = shim.pid  # of the shim: the top of the run's tree
         self._shim = shim
         self._capture = capture
         self.news = capture.news  # what was printed since the last call
-        self._wall_s = wall_s
-        self._grace_s = grace_s
+        self._limits = limits
         self._oom_kills = _oom_kills()
         self._started_at = time.monotonic()
         # Until the shim has said that the command runs, a slow machine gets more patience.
-        self._force_at = self._started_at + wall_s + grace_s + 10
+        self._force_at = self._started_at + limits.wall_s + limits.grace_s + 10
         self._timed_out = self._stopped = False
         self._control = threading.Lock()
         self._done = threading.Event()
@@ -231,7 +198,9 @@ class Child:
             if self._stopped or self._done.is_set():
                 return
             self._stopped = True
-            self._force_at = min(self._force_at, time.monotonic() + self._grace_s + _SECOND_LINE_S)
+            self._force_at = min(
+                self._force_at, time.monotonic() + self._limits.grace_s + _SECOND_LINE_S
+            )
             with contextlib.suppress(OSError):  # it ends anyway
                 os.write(self._shim.stdin.fileno(), b"!")  # type: ignore[union-attr]
 
@@ -284,7 +253,7 @@ class Child:
                 poll_report = bool(data)
                 said = (said + data)[-_READ_BYTES:]
                 if b"started" in data:
-                    until_s = self._wall_s + self._grace_s + _SECOND_LINE_S
+                    until_s = self._limits.wall_s + self._limits.grace_s + _SECOND_LINE_S
                     self._force_at = min(self._force_at, time.monotonic() + until_s)
             self._second_line()
         self._capture.write(drain(output))
@@ -295,10 +264,11 @@ class Child:
         if time.monotonic() > self._force_at:
             self._timed_out = not self._stopped
             self._shim.kill()
-        elif _shim.LINUX and (_shim.stat_fields(self.pid) or [b"?"])[0] in b"Tt":
+        elif _proc.LINUX and (_proc.stat_fields(self.pid) or [b"?"])[0] in b"Tt":
             self._shim.send_signal(signal.SIGCONT)
 
     def _settle(self, reports: dict[str, Any], text: str) -> Finished:
+        group = self._limits.group.close() if self._limits.group else None
         if "failed" in reports:
             raise ExecutorError(
                 "the command could not be started",
@@ -308,12 +278,16 @@ class Child:
         survivors = list(reports.get("survivors", ()))
         if lost or survivors:
             survivors = sorted(kill_orphans())
+        survivors += [pid for pid in (group.survivors if group else ()) if pid not in survivors]
         if "started" not in reports or (lost and text):
             raise ExecutorError("the watcher of a run failed", clean(text)[-400:])
         why = reports.get("why")
         code, number = reports.get("exit_code"), reports.get("signal")
         if lost:
             number = int(signal.SIGKILL)
+        memory_kills = group.oom_kills if group else None
+        if memory_kills is None:
+            memory_kills = _oom_kills() - self._oom_kills
         by_kill = number == signal.SIGKILL or code == 128 + signal.SIGKILL
         ended_itself = why == "ended" or (lost and not self._stopped and not self._timed_out)
         return Finished(
@@ -321,13 +295,22 @@ class Child:
             signal=number,
             timed_out=why == "deadline" or self._timed_out,
             stopped=why == "request" or (lost and self._stopped),
-            oom=why == "memory" or (ended_itself and by_kill and _oom_kills() > self._oom_kills),
+            oom=why == "memory" or (ended_itself and by_kill and memory_kills > 0),
             duration_s=reports.get("duration_s") or time.monotonic() - self._started_at,
             cpu_s=reports.get("cpu_s"),
             peak_memory_bytes=reports.get("peak_memory_bytes"),
             log_bytes=self._capture.total_bytes,
             survivors=tuple(survivors),
+            overran=self._overran(reports.get("full", "") if why == "disk" else ""),
         )
+
+    def _overran(self, full: str) -> str:
+        if full == "files":
+            return f"{_meters.MOST_ENTRIES:,} files"
+        if full == "depth":
+            return "the system can name: folders too deep"
+        mib = (self._limits.disk_bytes or 0) / 1024**2
+        return (f"{mib / 1024:.3g} GiB" if mib >= 1024 else f"{mib:.3g} MiB") if full else ""
 
 
 def not_found(finished: Finished, tail: Sequence[str]) -> str | None:
@@ -341,44 +324,52 @@ def not_found(finished: Finished, tail: Sequence[str]) -> str | None:
     return None
 
 
+def held_by() -> tuple[bool, str]:
+    """Whether the kernel holds a run's memory here (else a watchdog does), and where or why not."""
+    home, why = _cgroup.home()
+    return (True, str(home.folder)) if home and not why else (False, why)
+
+
+def _open_log(log: Path, log_bytes: int) -> Capture:
+    try:
+        return Capture(log, log_bytes)
+    except OSError as error:
+        raise ExecutorError(
+            f"the log {log} cannot be written", str(error), "df -h . && ls -ld .nightlab"
+        ) from error
+
+
+def _open_shim(pass_fds: Sequence[int]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-B", "-c", _shim.BOOT],
+        bufsize=0,
+        cwd="/",
+        env={},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=tuple(pass_fds),
+        start_new_session=True,
+    )
+
+
 @functools.cache
-def _shim_code() -> CodeType:
-    return compile(Path(_shim.__file__).read_bytes(), _shim.__file__, "exec")
+def _shim_code() -> list[tuple[str, CodeType]]:
+    """The shim and what it imports, lowest first."""
+    found = []
+    for module in (_proc, _meters, _shim):
+        path = Path(str(module.__file__))
+        found.append((module.__name__, compile(path.read_bytes(), path, "exec")))
+    return found
 
 
 @functools.cache
 def _prepare() -> None:
     """Once: orphans of our children come to us, and no run may look into this process."""
-    _shim.prctl(_shim.PR_SET_CHILD_SUBREAPER, 1)
+    _proc.prctl(_proc.PR_SET_CHILD_SUBREAPER, 1)
     # A run of the same user could otherwise read our environment with every secret that
     # was scrubbed from its own. (Root may still look and trace.)
-    _shim.prctl(_shim.PR_SET_DUMPABLE, 0)
-
-
-def _scratch(data: bytes = b"") -> BinaryIO:
-    if _shim.LINUX:
-        file: BinaryIO = os.fdopen(os.memfd_create("nightlab"), "w+b")
-    else:
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    file.write(data)
-    file.seek(0)
-    return file
-
-
-def _ended(child: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    """Wait for its end, by pidfd where there are such: Popen.wait naps up to 50 ms a time."""
-    try:
-        pidfd = os.pidfd_open(child.pid)
-    except (AttributeError, OSError):
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(timeout_s)
-        return child.returncode is not None
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    try:
-        return bool(poll.poll(timeout_s * 1000))
-    finally:
-        os.close(pidfd)
+    _proc.prctl(_proc.PR_SET_DUMPABLE, 0)
 
 
 def _oom_kills() -> int:

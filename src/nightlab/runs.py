@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from nightlab import config, metrics, process, scope
+from nightlab import config, expression, metrics, process, scope
 from nightlab._removal import remove_tree
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
@@ -21,7 +21,7 @@ from nightlab.errors import ExecutorError, NightlabError
 from nightlab.events import RunStarted
 from nightlab.executors import Executor, Order
 from nightlab.git import Repo
-from nightlab.model import Objective, Outcome, Run, Study
+from nightlab.model import Better, Objective, Outcome, Run, Study
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Sandbox
 
@@ -30,10 +30,13 @@ RESULT = "result.json"
 BOX = "box"  # all that a run may write to; its log lies beside it
 ARTIFACT = "artifact"
 EVALUATION = "evaluation"
+TEST = "test"  # the box of a finalization's test command
 ARTIFACT_BYTES = 8 << 30
 ARTIFACT_FILES = 10_000
 _ARTIFACT_PATH_BYTES = 1000  # os.walk recurses before Python 3.12, and paths have an end
 _TAIL_BYTES = 65536
+_LAST_LINES = 3  # of a check that fails
+_DETAIL_CHARS = 300
 _CURVES = ("val_loss", "loss", "train_loss")
 
 
@@ -80,23 +83,29 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
     """
     run_dir = rig.paths.run(rig.study.tag, started.run)
     tree = run_dir / "tree"
-    hidden = rig.study.hidden
+    hidden = (*rig.study.hidden, *rig.settings.final.hidden)
     for name in hidden:
         _remove(tree / rig.study.prefix / name)
     shown = [n for n in (*rig.study.data, *rig.study.protect) if n not in hidden]
     box = run_dir / BOX
     box.mkdir()
     artifact = box / ARTIFACT
-    if rig.study.evaluate:
+    if rig.study.evaluate or rig.settings.final.test:
         artifact.mkdir()
     env = _env(rig, started, slot) | {"NIGHTLAB_ARTIFACT": str(artifact)}
+    kept: tuple[Path, ...] = ()
+    if rig.settings.cache:  # never for the evaluator: training could lay something out for it
+        kept = (rig.paths.cache(rig.study.tag),)
+        kept[0].mkdir(exist_ok=True)
+        env["NIGHTLAB_CACHE"] = str(kept[0])
     cell = Cell(
-        command=rig.study.command,
+        command=rig.study.checks[started.check] if started.check else rig.study.command,
         tree=tree,
         cwd=tree / rig.study.prefix,
         run_dir=box,
         env=env,
         writable=writable,
+        write=kept,
         data=(*_linked(rig, tree, shown), *map(Path, rig.settings.read)),
         hidden=tuple(rig.paths.root / name for name in hidden),
         memory_bytes=rig.settings.memory_bytes,
@@ -106,16 +115,20 @@ def training(rig: Rig, started: RunStarted, slot: Slot, writable: tuple[str, ...
 
 
 def evaluation(
-    rig: Rig, started: RunStarted, slot: Slot, candidate_files: Collection[str]
+    rig: Rig,
+    started: RunStarted,
+    slot: Slot,
+    candidate_files: Collection[str],
+    name: str = EVALUATION,
 ) -> Order:
-    """The order for the sealed evaluator, in ``run folder/evaluation``: a box of its own.
+    """The order for the sealed evaluator, in ``run folder/name``: a box of its own.
 
     Nothing there is writable but its own folder. The candidate's files are data: they lie in
     ``$NIGHTLAB_CANDIDATE``, not where the evaluator could import them by accident; what
     training left lies in ``$NIGHTLAB_ARTIFACT``. Raises ExecutorError when data is not there.
     """
     run_dir = rig.paths.run(rig.study.tag, started.run)
-    folder = run_dir / EVALUATION
+    folder = run_dir / name
     box = folder / BOX
     tree, candidate, artifact = folder / "tree", box / "candidate", box / ARTIFACT
     candidate.mkdir(parents=True)
@@ -131,6 +144,9 @@ def evaluation(
         "NIGHTLAB_CANDIDATE": str(candidate),
     }
     names = dict.fromkeys((*rig.study.data, *rig.study.protect, *rig.study.hidden))
+    unseen = rig.settings.final.hidden  # but for the test command, whose rig has none
+    for path in unseen:
+        _remove(tree / rig.study.prefix / path)
     cell = Cell(
         command=rig.study.evaluate,
         tree=tree,
@@ -141,6 +157,7 @@ def evaluation(
             *_linked(rig, tree, [n for n in names if not _is_committed(tree, rig, n)]),
             *map(Path, rig.settings.read),
         ),
+        hidden=tuple(rig.paths.root / path for path in unseen),
         memory_bytes=rig.settings.memory_bytes,
         gpus=slot.gpus,
     )
@@ -247,7 +264,7 @@ def clean_up(folder: Path) -> None:
         return
     result = _read(folder / BOX / RESULT, metrics.MAX_RESULT_BYTES)
     for path in list(folder.iterdir()):
-        if path.name != LOG and (path.name != EVALUATION or path.is_symlink()):
+        if path.name != LOG and (path.name not in (EVALUATION, TEST) or path.is_symlink()):
             remove_tree(path)
     if 0 < len(result) < metrics.MAX_RESULT_BYTES:
         (folder / RESULT).write_bytes(result)
@@ -267,6 +284,7 @@ def measure(
     output = _read(folder / LOG)
     result = _read(folder / BOX / RESULT, metrics.MAX_RESULT_BYTES)
     measured = metrics.read(output, result or None, complete=finished.exit_code is not None)
+    measured = expression.composed(measured, objective)
     outcome, detail, trace = metrics.classify(
         exit_code=finished.exit_code,
         signal=finished.signal,
@@ -277,16 +295,33 @@ def measure(
         objective=objective,
         tail=process.clean(output[-_TAIL_BYTES:].decode("utf-8", "replace")),
     )
+    if finished.overran:
+        outcome, detail = Outcome.CRASHED, f"wrote more than {finished.overran}"
     return msgspec.structs.replace(
         _record(started, began_at, outcome, detail),
         metrics=measured.values,
         duration_s=finished.duration_s,
         cpu_s=finished.cpu_s,
         peak_memory_bytes=finished.peak_memory_bytes,
+        peak_gpu_bytes=finished.peak_gpu_bytes,
         exit_code=finished.exit_code,
         traceback=trace,
         notes=tuple(process.clean(note) for note in measured.notes),
     )
+
+
+def checked(started: RunStarted, began_at: float, finished: Finished, folder: Path) -> Run:
+    """The record of a check: ok for exit code 0, else how it ended and the last it printed."""
+    run = measure(started, began_at, finished, folder, Objective("", Better.LOWER))
+    outcome, detail = Outcome.OK, ""
+    if run.outcome not in (Outcome.OK, Outcome.NO_METRIC, Outcome.DIVERGED) or run.exit_code != 0:
+        outcome = Outcome.CRASHED if run.outcome is Outcome.DIVERGED else run.outcome
+        printed = process.clean(_read(folder / LOG)[-_TAIL_BYTES:].decode("utf-8", "replace"))
+        last = [" ".join(line.split()) for line in printed.split("\n") if line.strip()]
+        how = "" if outcome is Outcome.CRASHED else f"{run.detail}: "
+        detail = how + (" | ".join(last[-_LAST_LINES:]) or f"exit code {run.exit_code}, no output")
+        detail = detail if len(detail) <= _DETAIL_CHARS else "…" + detail[1 - _DETAIL_CHARS :]
+    return msgspec.structs.replace(run, outcome=outcome, detail=detail, metrics={}, notes=())
 
 
 def lost(started: RunStarted, began_at: float, why: str) -> Run:
@@ -303,6 +338,7 @@ def _record(started: RunStarted, began_at: float, outcome: Outcome, detail: str)
         commit=started.commit,
         seed=started.seed,
         device=started.device,
+        check=started.check,
         outcome=outcome,
         started_at=began_at,
         detail=detail,

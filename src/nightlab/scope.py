@@ -104,6 +104,20 @@ def count_lines(before: Mapping[str, str], after: Mapping[str, str | None]) -> t
     return added, removed
 
 
+def count_nodes(before: Mapping[str, str], after: Mapping[str, str | None]) -> int | None:
+    """By how many nodes of the syntax tree a change grows the code; None where one has no tree."""
+    grown = 0
+    for path, text in after.items():
+        if not path.endswith(".py"):
+            return None
+        for sign, version in ((1, text or ""), (-1, before.get(path, ""))):
+            try:
+                grown += sign * sum(1 for _ in ast.walk(ast.parse(version)))
+            except (SyntaxError, ValueError, RecursionError, MemoryError):
+                return None
+    return grown
+
+
 def _check_parses(path: str, text: str | None) -> None:
     if text is None or not path.endswith(".py"):
         return

@@ -373,3 +373,26 @@ def e_bh(e_values: Sequence[float], alpha: float = 0.05) -> list[int]:
         if e_values[order[k - 1]] >= len(order) / (k * alpha):
             return sorted(order[:k])
     return []
+
+
+# --- tests of a finalization ----------------------------------------------------------------
+
+
+def t_p_value(t: float, df: int) -> float:
+    """Two-sided p-value of Student's t, exact far into the tails (``t_cdf`` is rounded)."""
+    from scipy.special import stdtr  # noqa: PLC0415  heavy, loaded on use
+
+    return min(1.0, 2.0 * float(stdtr(df, -abs(t))))
+
+
+def wilcoxon_p_value(differences: Sequence[float]) -> float | None:
+    """Two-sided p-value of the signed-rank test (Wilcoxon 1945), zero differences left out.
+
+    Exact for few pairs without ties; at n pairs it is never below 2^(1 - n). None without a
+    difference that is not zero.
+    """
+    if not any(differences):
+        return None
+    from scipy.stats import wilcoxon  # noqa: PLC0415  heavy, loaded on use
+
+    return float(wilcoxon(differences).pvalue)

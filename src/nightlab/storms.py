@@ -61,7 +61,8 @@ class Storms:
         """The machine works, as the probe has shown: what is lost again and again is at fault."""
         given_up = []
         for experiment in self._engine.history.open():
-            lost = sum(r.outcome is Outcome.LOST for r in experiment.runs)
+            runs = (*experiment.runs, *experiment.checks)
+            lost = sum(r.outcome is Outcome.LOST for r in runs)
             if lost >= budget.STORM_LOST and experiment.number > 1:
                 why = f"{lost} of its runs could not be made, though the incumbent's can"
                 decision = Decision(action=Action.INCONCLUSIVE, rule="lost", reason=why)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nightlab import costs, phases, plateau
+from nightlab import certificates, costs, expression, front, phases, plateau
 from nightlab.history import History
 from nightlab.judge import estimate, fair
 from nightlab.model import (
@@ -44,43 +44,32 @@ def status(history: History, *, locked: bool, now: float, program: str = "") -> 
     """
     study, metric = history.study, history.study.objective.metric
     baseline, incumbent = history.baseline, history.incumbent
-    counts = history.counts
     return {
         "tag": study.tag,
         "branch": study.branch,
         "state": state(history, locked=locked),
         "paused": history.paused.reason if history.paused else None,
-        "objective": {"name": metric, "better": study.objective.better.value},
+        "objective": {
+            "name": metric,
+            "better": study.objective.better.value,
+            "expression": study.objective.expression or None,
+            "parts": parts(history),
+        },
         "budget_seconds": study.budget_s,
         "baseline": None if baseline is None else _measured(baseline, metric),
         "incumbent": None if incumbent is None else _measured(incumbent, metric),
         "gain": gain(history),
-        "experiments": {
-            "total": counts.total,
-            "keep": counts.keep,
-            "discard": counts.discard,
-            "inconclusive": counts.inconclusive,
-            "crash": counts.crash,
-            "open": len(history.trees),
-            "refused": history.refused,
-        },
+        "pareto": front.front(history),
+        "certificates": certificates.certificates(history),
+        "experiments": _counts(history),
         "runs": history.runs,
-        "running": [
-            {
-                "run": r.run,
-                "experiment": r.occasion,
-                "purpose": r.purpose.value,
-                "seed": r.seed,
-                "device": r.device,
-                "elapsed_seconds": max(0.0, now - r.at) if locked else None,
-            }
-            for r in history.pending.values()
-        ],
+        "running": _running(history, now if locked else None),
         "noise": dict(zip(("sigma", "df"), noise(history), strict=True)),
         "early_stop": history.early.summary(),
         "researcher": history.session.researcher if history.session else None,
         "judge": history.session.judge if history.session else None,
         "sandbox": history.session.sandbox if history.session else None,
+        "final": _final(history),
         "cost": costs.of_study(history),
         "started_at": history.started.at,
         "last_event_at": history.last_at,
@@ -91,6 +80,57 @@ def status(history: History, *, locked: bool, now: float, program: str = "") -> 
         "phase": _phase(history, program, now if locked else history.last_at),
         "plateau": _plateau(history),
         "backlog": _backlog(history),
+    }
+
+
+def _counts(history: History) -> dict[str, int]:
+    counts = history.counts
+    return {
+        "total": counts.total,
+        "keep": counts.keep,
+        "discard": counts.discard,
+        "inconclusive": counts.inconclusive,
+        "crash": counts.crash,
+        "open": len(history.trees),
+        "refused": history.refused,
+    }
+
+
+def _running(history: History, now: float | None) -> list[dict[str, Any]]:
+    """Runs in flight; ``now`` is None where no lab works, and then nobody knows since when."""
+    return [
+        {
+            "run": r.run,
+            "experiment": r.occasion,
+            "purpose": r.purpose.value,
+            "check": r.check or None,
+            "seed": r.seed,
+            "device": r.device,
+            "elapsed_seconds": None if now is None else max(0.0, now - r.at),
+        }
+        for r in history.pending.values()
+    ]
+
+
+def parts(history: History) -> dict[str, dict[str, float | None]]:
+    """Of a composite objective each part's mean, ``{name: {baseline, incumbent}}``; else {}."""
+    text = history.study.objective.expression
+    two = {"baseline": history.baseline, "incumbent": history.incumbent}
+    return {
+        name: {which: estimate(e.runs, name) if e else None for which, e in two.items()}
+        for name in (expression.parts(text) if text else ())
+    }
+
+
+def _final(history: History) -> dict[str, Any] | None:
+    f = history.final
+    if f is None:
+        return None
+    return {
+        "number": f.plan.number,
+        "word": f.result.word.value if f.result else None,
+        "branch": f.closed.branch or None if f.closed else None,
+        "commit": f.closed.commit if f.closed else None,
     }
 
 
@@ -173,7 +213,10 @@ def row(experiment: Experiment, metric: str) -> dict[str, Any]:
         "metrics": mean_metrics(experiment.runs),
         "runs": len(experiment.runs),
         "seeds": [r.seed for r in experiment.runs],
+        "checks": {r.check: r.outcome.value for r in experiment.checks},
         "durations_seconds": [round(r.duration_s, 3) for r in experiment.runs],
+        "peak_memory_bytes": [r.peak_memory_bytes for r in experiment.runs],
+        "peak_gpu_bytes": [r.peak_gpu_bytes for r in experiment.runs],
         "outcomes": [r.outcome.value for r in experiment.runs],
         "description": experiment.claim.description,
         "hypothesis": experiment.claim.hypothesis,
@@ -181,8 +224,10 @@ def row(experiment: Experiment, metric: str) -> dict[str, Any]:
         "researcher": experiment.claim.researcher,
         "reason": decision.reason if decision else "",
         "rule": decision.rule if decision else "",
+        "e_value": decision.evidence.e_value if decision else None,
         "lines_added": experiment.claim.lines_added,
         "lines_removed": experiment.claim.lines_removed,
+        "nodes": experiment.claim.nodes,
         "started_at": experiment.started_at,
         "settled_at": experiment.settled_at,
     }

@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from nightlab import sandboxes
 from nightlab.devices import Slot
 from nightlab.engine import Engine
 from nightlab.errors import NightlabError, SealError
@@ -41,6 +42,7 @@ from tests.support import git
 # The interpreter of runs: one without a virtual environment has user sites to plant things in,
 # and any user may read it.
 PYTHON = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+DISK_BYTES = 128 << 20
 MEMORY_BYTES = 160 << 20
 _MOST_RUNS = 14
 _PATIENCE_S = 60.0
@@ -507,9 +509,12 @@ def opened(sandbox: str) -> Iterator[World]:
     folder = tempfile.mkdtemp(prefix="redteam-")
     os.chmod(folder, 0o755)
     world = World(Path(folder), box)
+    usual = sandboxes._DISK_BYTES
+    sandboxes._DISK_BYTES = DISK_BYTES  # the default, in small
     try:
         yield world
     finally:
+        sandboxes._DISK_BYTES = usual
         world.close()
         subprocess.run(["rm", "-rf", folder], check=False)
 

@@ -23,6 +23,7 @@ from nightlab.cli import (
     bugs,
     checking,
     demonstrating,
+    finalizing,
     reading,
     running,
     serving,
@@ -97,7 +98,16 @@ def _first_screen(
     return EXIT_DONE
 
 
-for _group in (setting_up, running, reading, asking, serving, checking, demonstrating):
+for _group in (
+    setting_up,
+    running,
+    reading,
+    finalizing,
+    asking,
+    serving,
+    checking,
+    demonstrating,
+):
     _group.register(app)
 
 

@@ -38,12 +38,14 @@ def opening(opened: Opened, researcher: str, bounds: Bounds, width: int) -> list
         ("command", study.command),
         ("budget", f"{_s(study.budget_s)} a run, killed at {_s(study.deadline_s)}"),
         ("objective", f"{study.objective.metric}, {study.objective.better} is better"),
+        *((("  =", study.objective.expression),) if study.objective.expression else ()),
         *(
             (("evaluate", f"{study.evaluate}  (sealed: only this counts)"),)
             if study.evaluate
             else ()
         ),
         *(("guard", f"{g.metric} {g.text}") for g in study.guards),
+        *(("check", f"{name}: {command}") for name, command in study.checks.items()),
         ("sandbox", engine.sandbox.name),
         ("  covers", engine.sandbox.covers),
         ("  open", engine.sandbox.leaves_open),

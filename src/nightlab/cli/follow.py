@@ -80,6 +80,10 @@ def _said(event: AnyEvent, history: History) -> str | None:
             | events.Committed()
             | events.RunStarted()
             | events.Judged()
+            | events.FinalStarted()  # `nightlab finalize` tells its own story
+            | events.FinalCleaned()
+            | events.FinalDecided()
+            | events.Finalised()
         ):
             return None
     assert_never(event)
@@ -94,6 +98,10 @@ def _asked(event: events.Asked) -> str | None:
 
 def _run(run: Run, history: History) -> str:
     metric = history.study.objective.metric
+    if run.check:
+        what = f"exp {run.occasion:<4} check {run.check:<7}"
+        detail = f": {run.detail}" if run.detail else ""
+        return f"{what} {run.outcome.value} in {words.seconds(run.duration_s)}{detail}"
     what = f"exp {run.occasion:<4} run {run.id:<9} {words.purpose(run.purpose)}, seed {run.seed}: "
     took = f" in {words.seconds(run.duration_s)}"
     if run.outcome is Outcome.OK and metric in run.metrics:

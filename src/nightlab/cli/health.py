@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, devices, git, journal, process, project, sandboxes, scope
+from nightlab import config, devices, expression, git, journal, process, project, sandboxes, scope
 from nightlab.config import Paths, Settings
 from nightlab.errors import NightlabError
 from nightlab.git import Repo
@@ -73,7 +73,7 @@ def examine(folder: Path) -> list[Check]:
     checks = [_git(), found, _python(), configured]
     if settings is not None and root is not None:
         checks += [*_project(root, settings, repo), *_researcher(settings)]
-    checks += [*_sandboxes(settings), _disk(root or folder), _devices()]
+    checks += [*_sandboxes(settings), _memory(settings), _disk(root or folder), _devices()]
     if root is not None:
         checks += _studies(Paths(root))
     return checks
@@ -175,8 +175,13 @@ def _metric(root: Path, settings: Settings) -> Check:
     metric = settings.objective.metric
     text = f"{metric}, {settings.objective.better.value} is better"
     found = project.recognise(root, command=settings.command, edit=settings.edit)
-    if metric in found.metrics:
+    composite = settings.objective.expression
+    parts = expression.parts(composite) if composite else (metric,)
+    if composite:
+        text = f"{text}; computed as {composite}"
+    if set(parts) <= set(found.metrics):
         return Check("metric", State.OK, f"{text}; the script prints it")
+    metric = next(part for part in parts if part not in found.metrics)
     cure = f"nothing, if a run prints a line `{metric}: value`; the first run will tell"
     return Check("metric", State.WARN, f"{text}; not seen in the source", cure)
 
@@ -202,6 +207,16 @@ def _sandboxes(settings: Settings | None) -> Iterator[Check]:
         yield Check("sandbox", State.BAD, text, f"mend [sandbox] use: auto, {known}")
     elif not works:
         yield Check("sandbox", State.BAD, "none works on this machine", "see above")
+
+
+def _memory(settings: Settings | None) -> Check:
+    """Who holds the memory of a run with all its processes."""
+    held, text = process.held_by()
+    limit = settings.memory_bytes if settings else None
+    bound = f"at most {limit / 1024**3:.3g} GiB a run" if limit else "no bound is set"
+    if held:
+        return Check("memory", State.OK, f"{bound}; held by the kernel, for groups in {text}")
+    return Check("memory", State.OK, f"{bound}; watched four times a second ({text})")
 
 
 def _disk(folder: Path) -> Check:

@@ -114,7 +114,7 @@ def _running(loop: Loop) -> Iterator[Running]:
     for active in loop.active:
         started = active.started
         experiment = loop.history.experiments.get(started.occasion)
-        title = f"exp {started.occasion} · {words.purpose(started.purpose)}"
+        title = f"exp {started.occasion} · {words.purpose(started.purpose, started.check)}"
         tail = active.job.tail(1)
         yield Running(
             title=f"{title} · seed {started.seed} · {active.slot.name}",

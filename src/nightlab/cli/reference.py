@@ -30,7 +30,7 @@ what happened, why, and what to try.
 | 1 | an expected error; also a baseline that does not run, and `doctor` with something to mend |
 | 2 | the command line or nightlab.toml is wrong |
 | 3 | a bug in nightlab; the line names a file to send in |
-| 4 | the run came to its end (a bound, or nothing left to propose) without a keep in the study |
+| 4 | the run came to its end without a keep in the study; `finalize` has no win to show |
 | 130 | interrupted |
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from nightlab import costs, git, views
+from nightlab import certificates, costs, expression, front, git, views
 from nightlab.cli import base, words
 from nightlab.cli.base import Place
 from nightlab.errors import NightlabError, UsageError
@@ -63,10 +63,16 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
     if decision is not None:
         told[-1] += f": {decision.reason}"
         told.append(f"rule       {decision.rule}")
+        found = decision.evidence.e_value
+        if found is not None:
+            sure = experiment.number in certificates.certificates(place.history())["certified"]
+            word = "certified" if sure else "not certified"
+            told.append(f"e-value    {words.short(found)} from fresh pairs: {word}")
     told.append(f"{metric}  {words.spread(views.spread(experiment.runs, metric))}")
     told.append(
         f"commit     {experiment.commit[:10] or 'none yet'} on {experiment.parent[:10]}"
-        f" (+{claim.lines_added} -{claim.lines_removed} lines)"
+        f" (+{claim.lines_added} -{claim.lines_removed} lines"
+        + (f", {claim.nodes:+d} syntax-tree nodes)" if claim.nodes else ")")
     )
     by = claim.researcher + (f", {claim.category}" if claim.category else "")
     told.append(f"proposed   by {by}")
@@ -78,13 +84,34 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
         for c in claim.changes
     ]
     told += [_run(run, metric) for run in experiment.runs]
+    told += [
+        f"check      {run.check}: {run.outcome.value}, {words.seconds(run.duration_s)}"
+        + (f": {run.detail}" if run.detail else "")
+        for run in experiment.checks
+    ]
     others = {n: v for n, v in views.mean_metrics(experiment.runs).items() if n != metric}
+    composite = place.history().study.objective.expression
+    if composite:
+        own = {name: others.pop(name) for name in expression.parts(composite) if name in others}
+        pairs = ", ".join(f"{name} {words.number(value)}" for name, value in own.items())
+        told.append(f"parts      {pairs or 'none measured'}; {metric} = {composite}")
     if others:
         pairs = ", ".join(f"{name} {words.number(value)}" for name, value in others.items())
         told.append(f"also       {pairs}")
     number = experiment.number
+    told += _on_front(place, number)
     told.append(f"more       nightlab show {number} --diff, nightlab show {number} --log")
     return told
+
+
+def _on_front(place: Place, number: int) -> list[str]:
+    found = front.front(place.history())
+    for point in found["front"] if found else ():
+        if point["experiment"] == number:
+            rival = point["dominated_within_noise_by"]
+            noise = f"; within noise of exp {rival}" if rival else ""
+            return [f"front      on the Pareto front of {', '.join(point['values'])}{noise}"]
+    return []
 
 
 def _run(run: Run, metric: str) -> str:
@@ -93,6 +120,8 @@ def _run(run: Run, metric: str) -> str:
         f"run {run.id:<6} {value}, {words.purpose(run.purpose)}, seed {run.seed}, "
         f"{words.seconds(run.duration_s)} on {run.device}"
     )
+    if run.peak_gpu_bytes is not None:
+        text += f", {run.peak_gpu_bytes / 1024**3:.1f} GiB of its memory"
     notes = "; ".join(filter(None, (run.detail, *run.notes)))
     return f"{text}: {notes}" if notes else text
 
@@ -122,7 +151,7 @@ def tell_diff(place: Place, experiment: Experiment) -> None:
 
 def tell_log(place: Place, experiment: Experiment, run_id: int | None) -> None:
     """Print what a run of the experiment printed. Raises UsageError without such a run."""
-    known = [run.id for run in experiment.runs]
+    known = [run.id for run in (*experiment.runs, *experiment.checks)]
     known += [r.run for r in place.history().pending.values() if r.experiment == experiment.number]
     number = experiment.number
     if not known:

@@ -6,6 +6,8 @@ from typing import Any
 
 from nightlab.cli import words
 
+_FRONT = 8  # lines of a Pareto front
+
 
 def status(found: dict[str, Any]) -> list[str]:
     """``views.status`` in words."""
@@ -20,6 +22,12 @@ def status(found: dict[str, Any]) -> list[str]:
         f"cost       {words.cost(found['cost'])}",
         *_per_keep(found["cost"]),
     ]
+    if objective["expression"]:
+        lines.insert(2, f"           = {objective['expression']}")
+        lines[5:5] = [f"  {name:<9}{_part(part)}" for name, part in objective["parts"].items()]
+    if found["certificates"]["keeps"]:
+        lines.append(f"certified  {certified(found['certificates'])}")
+    lines += pareto(found["pareto"])
     if counts["refused"]:
         lines.append(f"refused    {counts['refused']} proposals")
     lines += _directions(found)
@@ -72,6 +80,34 @@ def _incumbent(found: dict[str, Any] | None) -> str:
     return text if found["experiment"] == 1 else f"{text}, {found['description']}"
 
 
+def certified(found: dict[str, Any]) -> str:
+    """``1 of 3 keeps at a false discovery rate of 5 %: exp 4``."""
+    keeps, sure = found["keeps"], found["certified"]
+    names = ": " + ", ".join(f"exp {n}" for n in sure) if sure else ""
+    rate = f"a false discovery rate of {100 * found['level']:.0f} %"
+    return f"{len(sure)} of {len(keeps)} keep{'s' * (len(keeps) != 1)} at {rate}{names}"
+
+
+def pareto(found: dict[str, Any] | None) -> list[str]:
+    """The front, an experiment a line; [] where none was declared."""
+    if found is None:
+        return []
+    names = ", ".join(f"{m['name']} ({m['better']})" for m in found["metrics"])
+    lines = [f"front      {names}: {len(found['front'])} of {found['measured']}"]
+    for point in found["front"][:_FRONT]:
+        values = ", ".join(f"{name} {words.number(v)}" for name, v in point["values"].items())
+        text = f"  exp {point['experiment']:<5}{values} (n = {point['runs']}), {point['verdict']}"
+        rival = point["dominated_within_noise_by"]
+        lines.append(f"{text}; within noise of exp {rival}" if rival else text)
+    if len(found["front"]) > _FRONT:
+        lines.append(f"  and {len(found['front']) - _FRONT} more: nightlab status --json")
+    return lines
+
+
+def _part(part: dict[str, float | None]) -> str:
+    return f"{words.number(part['baseline'])} → {words.number(part['incumbent'])}"
+
+
 def _noise(noise: dict[str, Any]) -> str:
     if noise["sigma"] is None:
         return "the noise is not known yet"
@@ -79,7 +115,8 @@ def _noise(noise: dict[str, Any]) -> str:
 
 
 def _running(run: dict[str, Any]) -> str:
-    what = f"exp {run['experiment']}, {run['purpose']}, seed {run['seed']}, on {run['device']}"
+    doing = f"check {run['check']}" if run["check"] else run["purpose"]
+    what = f"exp {run['experiment']}, {doing}, seed {run['seed']}, on {run['device']}"
     elapsed = run["elapsed_seconds"]
     return f"{what}, for {words.seconds(elapsed)}" if elapsed is not None else f"{what}: cut short"
 

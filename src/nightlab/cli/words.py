@@ -28,6 +28,8 @@ _PURPOSES = {
     Purpose.SCREEN: "first look",
     Purpose.CONFIRM: "another look",
     Purpose.INCUMBENT: "the incumbent again",
+    Purpose.CHECK: "check",
+    Purpose.FINAL: "finalization",
 }
 
 
@@ -73,9 +75,9 @@ def clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 
-def purpose(value: Purpose) -> str:
-    """Why a run is made, in a person's words."""
-    return _PURPOSES[value]
+def purpose(value: Purpose, check: str = "") -> str:
+    """Why a run is made, in a person's words; of a check its name too."""
+    return f"{_PURPOSES[value]} {check}".rstrip()
 
 
 def gain(history: History) -> str:

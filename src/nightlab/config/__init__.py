@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nightlab.config import values
+from nightlab.config import final, values
 from nightlab.config.asking import asking
+from nightlab.config.final import Final
 from nightlab.config.keys import KEYS, check_keys
 from nightlab.config.paths import (
     CONFIG_NAME,
@@ -28,6 +29,7 @@ __all__ = [
     "CONFIG_NAME",
     "KEYS",
     "STATE_NAME",
+    "Final",
     "Paths",
     "Settings",
     "asking",
@@ -58,8 +60,12 @@ class Settings:
     hidden: tuple[str, ...] = ()
     seed_env: str = "NIGHTLAB_SEED"
     guards: tuple[Guard, ...] = ()
+    checks: Mapping[str, str] = field(default_factory=dict)
+    pareto: tuple[Objective, ...] = ()
     researcher: Mapping[str, Any] = field(default_factory=dict)
     judge: str = "default"
+    line_margin: float = 0.0
+    covariate: str = ""
     early_stop: float = 0.1
     early_audit: float = 0.1
     curve: str = ""
@@ -69,9 +75,11 @@ class Settings:
     memory_bytes: int | None = None
     processes: int | None = None
     disk_bytes: int | None = None
+    cache: bool = False
     log_bytes: int = 8 * 1024**2
     pass_env: tuple[str, ...] = ()
     slots: int | None = None
+    final: Final = field(default_factory=Final)
 
 
 def load(root: Path) -> Settings:
@@ -121,9 +129,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
     return Settings(
         command=values.text("[study] command", study["command"]),
         edit=values.paths("[study] edit", study["edit"]),
-        objective=Objective(
-            values.metric(objective["metric"]), values.better(objective.get("better"))
-        ),
+        objective=_objective(objective),
         budget_s=values.duration_s("[study] budget", study.get("budget", "5m")),
         kill_factor=values.at_least_one("[study] kill_factor", study.get("kill_factor", 2.0)),
         data=values.paths("[study] data", study.get("data", []), empty=True),
@@ -132,8 +138,12 @@ def parse(table: Mapping[str, Any]) -> Settings:
         hidden=_hidden(objective),
         seed_env=values.env_name("[study] seed_env", study.get("seed_env", "NIGHTLAB_SEED")),
         guards=guards,
+        checks=values.checks(table.get("checks", {})),
+        pareto=values.pareto(table.get("pareto", {})),
         researcher=dict(table.get("researcher", {})),
         judge=judge.get("use", "default"),
+        line_margin=values.margin(judge.get("line_margin", 0.0)),
+        covariate=judge.get("covariate", ""),
         early_stop=values.share("[judge] early_stop", judge.get("early_stop", 0.1)),
         early_audit=values.share("[judge] early_audit", judge.get("early_audit", 0.1)),
         curve=judge.get("curve", ""),
@@ -143,14 +153,24 @@ def parse(table: Mapping[str, Any]) -> Settings:
         memory_bytes=values.size(sandbox, "memory"),
         processes=processes,
         disk_bytes=values.size(sandbox, "disk"),
+        cache=sandbox.get("cache", False),
         log_bytes=values.size(sandbox, "log") or Settings.log_bytes,
         pass_env=tuple(values.env_name("[sandbox] env", name) for name in sandbox.get("env", [])),
         slots=slots,
+        final=final.read(table.get("final", {}), _seen(study, objective)),
     )
 
 
+def _seen(study: Mapping[str, Any], objective: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths that the runs of a study see by name."""
+    names = (*study.get("data", []), *study.get("protect", []), *objective.get("hidden", []))
+    return tuple(os.path.normpath(name) for name in names)
+
+
 def _objective(table: Mapping[str, Any]) -> Objective:
-    return Objective(values.metric(table["metric"]), values.better(table.get("better")))
+    metric = values.metric(table["metric"])
+    composite = values.expression(metric, table.get("expression", ""))
+    return Objective(metric, values.better(table.get("better")), composite)
 
 
 def _hidden(objective: Mapping[str, Any]) -> tuple[str, ...]:

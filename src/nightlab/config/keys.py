@@ -21,8 +21,24 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "protect": list,
         "seed_env": str,
     },
-    "objective": {"metric": str, "better": str, "evaluate": str, "hidden": list},
+    "objective": {
+        "metric": str,
+        "better": str,
+        "expression": str,
+        "evaluate": str,
+        "hidden": list,
+    },
     "guards": {},
+    "checks": {},
+    "pareto": {},
+    "judge": {
+        "use": str,
+        "line_margin": (int, float),
+        "covariate": str,
+        "early_stop": (int, float),
+        "early_audit": (int, float),
+        "curve": str,
+    },
     "researcher": {
         "use": str,
         "seed": int,
@@ -43,7 +59,6 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "plan_every": int,
         "context_tokens": int,
     },
-    "judge": {"use": str, "early_stop": (int, float), "early_audit": (int, float), "curve": str},
     "sandbox": {
         "use": str,
         "image": str,
@@ -52,9 +67,17 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "memory": (str, int),
         "processes": int,
         "disk": (str, int),
+        "cache": bool,
         "log": (str, int),
     },
     "devices": {"slots": int},
+    "final": {
+        "command": str,
+        "budget": (str, int, float),
+        "test": str,
+        "hidden": list,
+        "pairs": int,
+    },
 }
 _REQUIRED = (("study", "command"), ("study", "edit"), ("objective", "metric"))
 
@@ -66,7 +89,7 @@ def check_keys(table: Mapping[str, Any]) -> None:
             raise _unknown(f"[{name}]", name, list(KEYS))
         if not isinstance(section, dict):
             raise bad(f"[{name}]", section, "a table of keys")
-        if name == "guards":
+        if name in ("guards", "checks", "pareto"):  # a person's own names
             continue
         for key, value in section.items():
             if key not in KEYS[name]:

@@ -49,6 +49,10 @@ class Paths:
     def run(self, tag: str, run_id: int) -> Path:
         return self.study(tag) / "runs" / f"{run_id:06d}"
 
+    def cache(self, tag: str) -> Path:
+        """What every run of a study may write to, where the person wants such a folder."""
+        return self.study(tag) / "cache"
+
     def log(self, tag: str, run_id: int) -> Path:
         return self.run(tag, run_id) / "log.txt"
 
@@ -75,6 +79,10 @@ class Paths:
     def public_ledger(self) -> Path:
         """results.tsv where the reference's users look for it: a link to ``ledger``."""
         return self.root / "results.tsv"
+
+    def final(self, tag: str) -> Path:
+        """What a finalization leaves for people: its page, its patches."""
+        return self.study(tag) / "final"
 
     def report(self, tag: str) -> Path:
         return self.study(tag) / "report"

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nightlab import expression as arithmetic
 from nightlab.errors import ConfigError
 from nightlab.judge import parse_guard
-from nightlab.model import Better, Guard
+from nightlab.model import Better, Guard, Objective
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -39,6 +40,14 @@ def metric(value: str) -> str:
     return value
 
 
+def expression(metric: str, text: str) -> str:
+    """A composite objective, "" for none: arithmetic over other metrics."""
+    if text and metric in arithmetic.parts(text):
+        wanted = f"made of metrics that your script prints; {metric} is the name of the whole"
+        raise bad("[objective] expression", text, wanted)
+    return text.strip()
+
+
 def better(value: object) -> Better:
     """A direction; none is never guessed."""
     if value not in ("lower", "higher"):
@@ -53,6 +62,35 @@ def better(value: object) -> Better:
 def guard(name: str, text: object) -> Guard:
     """A limit on a metric."""
     return parse_guard(name, str(text))
+
+
+def margin(value: float) -> float:
+    """What a net added line must gain."""
+    if not 0.0 <= value < math.inf:
+        raise bad("[judge] line_margin", value, "a number from 0, in the objective's unit")
+    return float(value)
+
+
+def checks(table: Mapping[str, object]) -> dict[str, str]:
+    """Commands by name that the code of a keep must pass."""
+    for name, command in table.items():
+        if not re.fullmatch(r"[A-Za-z_][\w.-]{0,63}", name, re.ASCII):
+            raise bad("[checks]", name, "a name of letters, digits, '.', '_' and '-'")
+        if not isinstance(command, str):
+            raise bad(f"[checks] {name}", command, "a command line")
+        text(f"[checks] {name}", command)
+    return {name: str(command) for name, command in table.items()}
+
+
+def pareto(table: Mapping[str, object]) -> tuple[Objective, ...]:
+    """The metrics of a Pareto front, two or more, each with its direction."""
+    for name, way in table.items():
+        metric(name)
+        if way not in ("lower", "higher"):
+            raise bad(f"[pareto] {name}", way, '"lower" or "higher"')
+    if len(table) == 1:
+        raise bad("[pareto]", next(iter(table)), "two metrics or more: one has no front")
+    return tuple(Objective(name, Better(str(way))) for name, way in table.items())
 
 
 def paths(where: str, values: list[object], *, empty: bool = False) -> tuple[str, ...]:

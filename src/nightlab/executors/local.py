@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from nightlab import devices, process
+from nightlab import _proc, devices, process
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, SandboxError
 from nightlab.executors import Job, Order
@@ -19,13 +20,43 @@ _CLOSE_S = 10.0
 _FREE_WITHIN_S = 15.0
 _FREE_SLACK_BYTES = 512 << 20  # a desktop's own use comes and goes
 _LOOK_S = 0.25
+_SAMPLE_S = 1.0  # a look at all processes and one question to the driver
+
+
+class _Gpus:
+    """Samples the memory that a run holds on its GPUs, in a thread of its own, until closed."""
+
+    def __init__(self, pid: int, idle_bytes: Mapping[int, int | None]) -> None:
+        self.peak_bytes: int | None = None
+        self._pid = pid
+        self._idle_bytes = dict(idle_bytes)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"gpus {pid}", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        with devices.nvml_open():
+            while not self._ended.wait(_SAMPLE_S):
+                pids = _proc.descendants((self._pid,), _proc.table())
+                held = devices.gpu_memory_held_bytes(
+                    tuple(self._idle_bytes), pids, self._idle_bytes
+                )
+                if held is not None:
+                    self.peak_bytes = max(held, self.peak_bytes or 0)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join(_SAMPLE_S)  # a driver may hold it
 
 
 class LocalJob:
     """A run on this machine."""
 
-    def __init__(self, child: Child, sandbox: Sandbox, launch: Launch) -> None:
+    def __init__(
+        self, child: Child, sandbox: Sandbox, launch: Launch, gpus: _Gpus | None = None
+    ) -> None:
         self._child = child
+        self._gpus = gpus
         self._sandbox = sandbox
         self._launch = launch
         self._cleaned = False
@@ -47,11 +78,15 @@ class LocalJob:
         self._clean()
         if broken is not None:
             raise SandboxError(f"the {self._sandbox.name} sandbox failed under a run", broken)
+        if self._gpus is not None:
+            return replace(finished, peak_gpu_bytes=self._gpus.peak_bytes)
         return finished
 
     def _clean(self) -> None:
         if not self._cleaned:
             self._cleaned = True
+            if self._gpus is not None:
+                self._gpus.close()
             self._launch.cleanup()
 
     def stop(self) -> None:
@@ -71,8 +106,10 @@ class LocalJob:
         return self._launch.refused()
 
 
-def begin(order: Order) -> LocalJob:
+def begin(order: Order, idle_bytes: Mapping[int, int | None] | None = None) -> LocalJob:
     """Start an order on this machine, whatever runs there already (an agent needs no slot).
+
+    ``idle_bytes`` are the GPUs to watch, and what others hold there.
 
     Raises ExecutorError, SandboxError.
     """
@@ -90,11 +127,16 @@ def begin(order: Order) -> LocalJob:
             fsize_bytes=launch.fsize_bytes,
             log_bytes=order.log_bytes,
             pass_fds=launch.pass_fds,
+            processes=launch.processes,
+            folders=launch.folders,
+            disk_bytes=launch.disk_bytes,
+            grouped=launch.grouped,
         )
     except BaseException:
         launch.cleanup()
         raise
-    return LocalJob(child, order.sandbox, launch)
+    gpus = _Gpus(child.pid, idle_bytes) if idle_bytes else None
+    return LocalJob(child, order.sandbox, launch, gpus)
 
 
 class LocalExecutor:
@@ -119,7 +161,8 @@ class LocalExecutor:
             )
         self._wait_until_free(order.slot)
         cell = replace(order.cell, env=order.cell.env | order.slot.env, gpus=order.slot.gpus)
-        job = begin(replace(order, cell=cell))
+        idle = {gpu: self._idle_bytes[gpu] for gpu in order.slot.gpus}
+        job = begin(replace(order, cell=cell), idle)
         self._jobs[order.slot.name] = job
         return job
 

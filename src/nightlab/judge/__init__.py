@@ -14,6 +14,7 @@ from nightlab.judge.case import Case, Judge, Noise, noise_of
 from nightlab.judge.evidence import estimate, fair
 from nightlab.judge.greedy import GreedyJudge
 from nightlab.judge.guards import parse_guard
+from nightlab.judge.margin import PricedJudge
 from nightlab.judge.sequential import Policy, SequentialJudge
 
 __all__ = [
@@ -35,8 +36,8 @@ POLICIES = ("default", "explore", "record", "greedy")
 _SETTINGS = {
     "default": Policy(
         name="default",
-        keep=(inf, 2.25, 1.5, 0.75),
-        drop=(0.75, 0.75, 0.5, 0.75),
+        keep=(2.5, 1.5, 1.25, 0.75),
+        drop=(0.9, 0.75, 0.5, 0.75),
         sceptic=0.3,
     ),
     "explore": Policy(name="explore", keep=(1.1, 0.5), drop=(0.75, 0.5), sceptic=0.1, check=False),
@@ -49,12 +50,17 @@ _SETTINGS = {
 }
 
 
-def open_judge(name: str = "default", *, calibration_runs: int | None = None) -> Judge:
+def open_judge(
+    name: str = "default", *, calibration_runs: int | None = None, line_margin: float = 0.0
+) -> Judge:
     """The judge of that name, one of ``POLICIES``; raises ConfigError for any other.
 
     ``calibration_runs`` (at least 1) replaces the policy's number of baseline runs, for
-    studies whose runs are long; ``greedy`` always makes one.
+    studies whose runs are long; ``greedy`` always makes one. ``line_margin`` is what a change
+    must gain per net line that it adds, in the objective's unit.
     """
+    if line_margin > 0.0:
+        return PricedJudge(open_judge(name, calibration_runs=calibration_runs), line_margin)
     if name == "greedy":
         return GreedyJudge()
     if name not in _SETTINGS:

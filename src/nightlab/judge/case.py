@@ -38,8 +38,11 @@ class Case(Value, frozen=True):
 
     ``number`` is 1 for the baseline, whose ``incumbent`` is empty. ``candidate`` and
     ``incumbent`` hold counting runs only (no stopped, no lost ones). An incumbent's run
-    that was interleaved with this candidate has ``occasion == number``.
-    ``since_refresh`` counts experiments settled since the incumbent last ran.
+    that was interleaved with this candidate has ``occasion == number``. ``nodes`` is by how many
+    nodes of the syntax tree the code grew, None where that is not known.
+    ``since_refresh`` counts experiments settled since the incumbent last ran. ``covariate`` names
+    the metric that tells throughput, "" for a known name (``judge.covariate``). ``checks`` names
+    the commands that a keep must pass, ``checked`` are their counting runs on the candidate.
     """
 
     number: int
@@ -51,7 +54,11 @@ class Case(Value, frozen=True):
     noise: Noise = Noise()
     lines_added: int = 0
     lines_removed: int = 0
+    nodes: int | None = None
     since_refresh: int = 0
+    covariate: str = ""
+    checks: tuple[str, ...] = ()
+    checked: tuple[Run, ...] = ()
 
 
 class Judge(Protocol):

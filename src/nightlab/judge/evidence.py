@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from nightlab.judge.case import Case
 from nightlab.judge.contrast import Model, contrast
+from nightlab.judge.covariate import adjustment
 from nightlab.model import (
     Evidence,
     Outcome,
@@ -57,6 +60,9 @@ class Look:
         sign = case.objective.better.sign
         fresh = [run for run in case.incumbent if run.occasion == case.number]
         old = [run for run in case.incumbent if run.occasion != case.number]
+        self.adjusted = adjustment(case)
+        if self.adjusted is not None:
+            old = _shifted(old, metric, self.adjusted.shifts)
         mine, beside, before = (measured(runs, metric) for runs in (case.candidate, fresh, old))
         chosen = measured(fair(old), metric)
         flattered = not chosen and not beside
@@ -67,7 +73,11 @@ class Look:
         self.deterministic = self.sigma == 0.0 and self.df >= 1
         if self.deterministic:
             mine, before, beside = mine[-1:], [] if beside else before[-1:], beside[-1:]
-        model = Model(sigma=self.sigma, drift=case.noise.drift, rho=case.noise.rho)
+        drift = case.noise.drift
+        if self.adjusted is not None:
+            left = max(self.adjusted.rest - (self.sigma or 0.0) ** 2, 0.0)
+            drift = min(drift or math.inf, math.hypot(math.sqrt(left), self.adjusted.error))
+        model = Model(sigma=self.sigma, drift=drift, rho=case.noise.rho)
         self.value = _mean([value for _, value in mine]) if mine else math.nan
         gain, variance = contrast(mine, before, beside, model)
         if flattered and self.sigma:
@@ -77,10 +87,7 @@ class Look:
         self.comparison = Comparison(
             effect=self.effect, se=math.sqrt(variance), df=self.df, n=self.n_candidate
         )
-        # Pairs that the screening run did not select: what a certificate may count.
-        later = values_of(fair(case.candidate), metric)
-        pairs = zip(later, (value for _, value in beside), strict=False)
-        self.pairs = [sign * (mine - its) for mine, its in pairs]
+        self.pairs = _pairs(case)
 
     def not_worse(self) -> bool:
         """Non-inferiority within one sigma of a single run, at 90 % (one-sided t)."""
@@ -89,11 +96,8 @@ class Look:
         return self.effect + self.sigma >= t_quantile(_NOT_WORSE, self.df) * self.comparison.se
 
     def certificate(self) -> float | None:
-        """The e-value of the fresh pairs; None without a pair or without known noise.
-
-        Valid only where pairs were asked for as pairs: then no run was added for being good.
-        """
-        if not self.pairs or len(self.pairs) != self.fresh or not self.sigma or self.df < 1:
+        """The e-value of the fresh pairs; None without a pair or without known noise."""
+        if not self.pairs or not self.sigma or self.df < 1:
             return None
         # An estimated sigma is inflated: Var of the t distribution, to first order, on the scale.
         tau = math.sqrt(2.0) * self.sigma * (1.0 + 2.0 / self.df)
@@ -115,6 +119,28 @@ class Look:
             n_candidate=self.n_candidate,
             n_incumbent=self.n_incumbent,
         )
+
+
+def _pairs(case: Case) -> list[float]:
+    """Differences of the runs that were asked for as pairs: what a certificate may count.
+
+    They are those on one seed, made after the screening run, which selected the candidate; no
+    rule asks for one run of such a seed because of what the other showed.
+    """
+    metric, sign = case.objective.metric, case.objective.better.sign
+    first = min((run.id for run in case.candidate), default=0)
+    later = [r for r in case.incumbent if r.occasion == case.number and r.id > first]
+    mine = dict(measured(fair(case.candidate), metric))
+    return [sign * (mine[seed] - value) for seed, value in measured(later, metric) if seed in mine]
+
+
+def _shifted(runs: Sequence[Run], metric: str, shifts: dict[int, float]) -> list[Run]:
+    """The runs with the metric moved; those that have no shift did not tell their throughput."""
+    return [
+        structs.replace(run, metrics=run.metrics | {metric: run.metrics[metric] + shifts[run.id]})
+        for run in runs
+        if run.id in shifts
+    ]
 
 
 def look(case: Case) -> Look | None:
@@ -140,6 +166,8 @@ def say(seen: Look) -> str:
             text += f" ({z:.1f} standard errors)"
     if seen.sigma is None:
         text += ", noise unknown"
+    if seen.adjusted is not None:
+        text += f"; {seen.adjusted.text};"
     if seen.fresh:
         count = min(seen.fresh, seen.n_candidate)
         return f"{text} over {seen.n_candidate} runs, {count} of them paired"

@@ -66,7 +66,7 @@ class SequentialJudge:
         if seen.deterministic:
             return self._plain(case, seen)
         decision = self._weigh(case, seen)
-        if self.policy.pairs and decision.action is not Action.REPEAT:
+        if decision.action is not Action.REPEAT:
             evidence = structs.replace(decision.evidence, e_value=seen.certificate())
             decision = structs.replace(decision, evidence=evidence)
         return decision
@@ -79,6 +79,11 @@ class SequentialJudge:
         seed = wants[0].seed if wants else case.candidate[0].seed
         if seen is None:
             wants = (Want(arm=Arm.INCUMBENT, seed=seed), *wants)
+            if case.noise.sigma is None and not case.incumbent:
+                # Nothing at all is known, as on another machine: calibrate, with the incumbent.
+                seeds = range(1, self.policy.calibration_runs + 1)
+                again = tuple(Want(arm=Arm.INCUMBENT, seed=seed) for seed in seeds)
+                return repeat("calibrate", "the incumbent again, to know the noise here", again)
             if beside(case) >= _PATIENT_WITH_INCUMBENT:
                 return Decision(action=Action.INCONCLUSIVE, rule="incumbent", reason=_FAILS)
             return repeat("refresh", "the incumbent has no value to compare with", wants)
@@ -126,9 +131,8 @@ class SequentialJudge:
             if self.policy.check and not seen.fresh:
                 if beside(case) >= _PATIENT_WITH_INCUMBENT:
                     return end(Action.INCONCLUSIVE, "incumbent", f"{say(seen)}; but {_FAILS}", seen)
-                reason = f"{say(seen)}: the incumbent beside it, in case the machine drifted"
-                wants = (Want(arm=Arm.INCUMBENT, seed=check_seed(case)),)
-                return repeat("check", reason, wants, seen)
+                reason = f"{say(seen)}: both again, side by side, in case the machine drifted"
+                return repeat("check", reason, self._pair(case), seen)
             return end(
                 Action.KEEP, "confirmed" if confirmations else "clear", say(seen), seen, keep
             )
@@ -147,16 +151,20 @@ class SequentialJudge:
         return repeat("confirm", f"{say(seen)}: confirm", self._more(case), seen)
 
     def _more(self, case: Case) -> tuple[Want, ...]:
-        """A confirmation: a pair where drift was measured or a certificate is wanted.
-
-        Who of a pair runs first is drawn by lot (a checksum, so that the same case asks the
-        same): the difference of equal codes is then symmetric about 0 however the machine drifts.
-        """
+        """A confirmation: a pair where drift was measured or a certificate is wanted."""
         if self.policy.pairs or case.noise.drift:
-            both = pair(case)
-            lot = zlib.crc32(f"{case.number}:{len(case.candidate)}".encode()) & 1
-            return both if lot else both[::-1]
+            return self._pair(case)
         return (Want(arm=Arm.CANDIDATE, seed=confirm_seed(case)),)
+
+    def _pair(self, case: Case) -> tuple[Want, ...]:
+        """Candidate and incumbent on a seed new to both.
+
+        Who runs first is drawn by lot (a checksum, so that the same case asks the same): the
+        difference of equal codes is then symmetric about 0 however the machine drifts.
+        """
+        both = pair(case)
+        lot = zlib.crc32(f"{case.number}:{len(case.candidate)}".encode()) & 1
+        return both if lot else both[::-1]
 
     def _limits(self, case: Case, confirmations: int, df: int) -> tuple[float, float]:
         """What z must reach for a keep, and must not fall below."""
@@ -222,14 +230,18 @@ def beside(case: Case) -> int:
 
 
 def simpler(case: Case) -> bool:
-    """Whether the change takes more lines away than it adds."""
-    return case.lines_removed > case.lines_added
+    """Whether the change leaves fewer lines, and a smaller syntax tree where one is known.
+
+    Lines alone could be saved by writing two in one.
+    """
+    return case.lines_removed > case.lines_added and (case.nodes is None or case.nodes < 0)
 
 
 def lines(case: Case) -> str:
     """How much shorter the code became."""
     fewer = case.lines_removed - case.lines_added
-    return f"{fewer} line{'s' if fewer != 1 else ''} fewer"
+    tree = f" and {-case.nodes} syntax-tree nodes" if case.nodes else ""
+    return f"{fewer} line{'s' if fewer != 1 else ''}{tree} fewer"
 
 
 def _measured_seeds(runs: tuple[Run, ...]) -> set[int]:
@@ -248,13 +260,6 @@ def confirm_seed(case: Case) -> int:
     mine = {run.seed for run in case.candidate}
     waiting = sorted(_measured_seeds(case.incumbent) - mine)
     return waiting[0] if waiting else next_seed(case.candidate)
-
-
-def check_seed(case: Case) -> int:
-    """One that only the candidate has run; else a new one, for a seed run twice tells less."""
-    its = {run.seed for run in case.incumbent}
-    waiting = sorted({run.seed for run in case.candidate} - its)
-    return waiting[0] if waiting else next_seed(case.candidate, case.incumbent)
 
 
 def pair(case: Case) -> tuple[Want, Want]:

@@ -10,11 +10,24 @@ from collections.abc import Sequence
 
 from nightlab.history import History
 from nightlab.report.build import facts
+from nightlab.report.finalized import facts as final_facts
+from nightlab.report.finalized import lines as final_lines
+from nightlab.report.finalized import page as final_page
+from nightlab.report.finalized import section
 from nightlab.report.page import page
 from nightlab.report.schema import Facts
 from nightlab.report.summary import lines
 
-__all__ = ["Facts", "facts", "markdown", "page", "short"]
+__all__ = [
+    "Facts",
+    "facts",
+    "final_facts",
+    "final_lines",
+    "final_page",
+    "markdown",
+    "page",
+    "short",
+]
 
 
 def markdown(
@@ -26,7 +39,8 @@ def markdown(
     constants: Sequence[str] = (),
 ) -> str:
     """The debrief in GitHub-flavoured Markdown; ``plot`` is the image's address from there."""
-    return page(facts(history, locked=locked, now=now, constants=constants), plot=plot)
+    found = facts(history, locked=locked, now=now, constants=constants)
+    return page(found, plot=plot, final=tuple(section(history)))
 
 
 def short(history: History, *, locked: bool, now: float) -> str:

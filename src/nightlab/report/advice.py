@@ -41,7 +41,7 @@ def steps(
     return [
         *_trouble(history, ending),
         *_ruler(history, seen, moved),
-        *_claim(whole),
+        *_claim(history, whole),
         *_search(history, seen, found, misses, constants),
     ]
 
@@ -115,8 +115,10 @@ def _ruler(history: History, seen: Noise, moved: Drift | None) -> Iterator[Step]
             )
 
 
-def _claim(whole: Gain | None) -> Iterator[Step]:
-    if whole is None:
+def _claim(history: History, whole: Gain | None) -> Iterator[Step]:
+    final = history.final
+    done = final is not None and final.result is not None and final.plan.final == history.tip
+    if whole is None or done:
         return
     if not whole.fresh:
         why = "the incumbent has only the run that selected it, which flatters"
@@ -128,6 +130,7 @@ def _claim(whole: Gain | None) -> Iterator[Step]:
         kind="confirm",
         do="Before you rely on it, run baseline and incumbent side by side on new seeds",
         why=why,
+        command="nightlab finalize",
     )
 
 

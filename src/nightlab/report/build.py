@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nightlab import views
+import msgspec
+
+from nightlab import certificates, front, views
 from nightlab.history import History
 from nightlab.judge import estimate
 from nightlab.model import (
@@ -14,7 +16,18 @@ from nightlab.model import (
     values_of,
 )
 from nightlab.report import advice, claims, lessons
-from nightlab.report.schema import EarlyStops, Ending, Facts, Row, Setting, Totals
+from nightlab.report.schema import (
+    Certificates,
+    Declared,
+    EarlyStops,
+    Ending,
+    Facts,
+    FrontPoint,
+    Part,
+    Row,
+    Setting,
+    Totals,
+)
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
@@ -27,20 +40,20 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
     the names of the constants that may be tuned, where somebody has looked: untouched ones
     are then recommended.
     """
-    seen = claims.noise(history)
-    chain = claims.lineage(history)
+    seen, chain = claims.noise(history), claims.lineage(history)
     whole = claims.gain(history, chain, seen)
     found = claims.discoveries(history, chain, seen, whole)
     misses = lessons.near_misses(history)
     moved = claims.drift(history)
     ended = ending(history, locked=locked)
     metric = history.study.objective.metric
-    shares = [d.share for d in found[:3] if d.share is not None]
     listed, left_out = rows(history)
     return Facts(
         tag=history.study.tag,
         metric=metric,
         better=history.study.objective.better.value,
+        declared=declared(history),
+        certificates=msgspec.convert(certificates.certificates(history), Certificates),
         started_at=history.started.at,
         ending=ended,
         totals=totals(history, locked=locked, now=now),
@@ -51,7 +64,7 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         gain=whole,
         naive=claims.naive(history),
         discoveries=tuple(found),
-        top_share=sum(shares) if shares else None,
+        top_share=claims.top_share(found),
         chance_keeps=claims.chance_keeps(history, seen),
         categories=tuple(lessons.categories(history)[:_TALLIES]),
         moves=tuple(lessons.moves(history)[:_TALLIES]),
@@ -78,7 +91,27 @@ def facts(history: History, *, locked: bool, now: float, constants: Sequence[str
         notes=tuple(n.text for n in history.notes),
         warnings=tuple(w.text for w in history.warnings),
         setting=setting(history),
+        finalized=finalized(history),
     )
+
+
+def declared(history: History) -> Declared:
+    """What the person declared beside a plain objective, and what came of it."""
+    found = front.front(history) or {"front": ()}
+    return Declared(
+        expression=history.study.objective.expression,
+        parts=tuple(Part(metric=m, **both) for m, both in views.parts(history).items()),
+        checks=tuple(lessons.checks(history)),
+        pareto=msgspec.convert(found["front"], tuple[FrontPoint, ...]),
+    )
+
+
+def finalized(history: History) -> str | None:
+    """The word of the finalization of what is the incumbent now; None without one."""
+    f = history.final
+    if f is None or f.result is None or f.plan.final != history.tip:
+        return None
+    return f.result.word.value
 
 
 def ending(history: History, *, locked: bool) -> Ending:

@@ -97,7 +97,7 @@ def gain(history: History, chain: Sequence[Experiment], seen: Noise) -> Gain | N
 
 
 def naive(history: History) -> Naive | None:
-    """The luckiest single run of code that neither crashed nor met a guard's veto."""
+    """The luckiest single run of code that neither crashed nor met a guard's or a check's veto."""
     metric, sign = history.study.objective.metric, history.study.objective.better.sign
     baseline = history.baseline
     first = values_of(baseline.runs, metric)[:1] if baseline else []
@@ -105,7 +105,8 @@ def naive(history: History) -> Naive | None:
         return None
     lucky: tuple[float, Run] | None = None
     for experiment in history.settled():
-        vetoed = experiment.decision is not None and experiment.decision.rule == "guard"
+        rule = experiment.decision.rule if experiment.decision else ""
+        vetoed = rule in ("guard", "check")
         if vetoed or experiment.verdict is Verdict.CRASH:
             continue
         for run in measured(experiment.runs, metric):
@@ -211,3 +212,9 @@ def drift(history: History) -> Drift | None:
         df=df,
         significant=abs(slope / error) > t_quantile(_DRIFT_TAIL, df),
     )
+
+
+def top_share(found: Sequence[Discovery]) -> float | None:
+    """The share of the gain that the three largest discoveries carry; None where unknown."""
+    shares = [d.share for d in found[:3] if d.share is not None]
+    return sum(shares) if shares else None

@@ -131,7 +131,7 @@ def near_misses(history: History, most: int = 8) -> list[Attempt]:
         elif (
             experiment.verdict is Verdict.DISCARD
             and decision is not None
-            and decision.rule != "guard"
+            and decision.rule not in ("guard", "check")
             and z is not None
             and z > _NEAR
             and decision.evidence.n_candidate <= _FEW
@@ -185,6 +185,20 @@ def guards(history: History) -> list[GuardFacts]:
                 experiments=tuple(mine[:_NAMED]),
             )
         )
+    return found
+
+
+def checks(history: History) -> list[GuardFacts]:
+    """Every check by exit code, and what it refused."""
+    refused = [e for e in tried(history) if e.decision and e.decision.rule == "check"]
+    found = []
+    for name, command in history.study.checks.items():
+        # The last that ran is the one that failed.
+        mine = [e.number for e in refused if e.checks and e.checks[-1].check == name]
+        facts = GuardFacts(
+            metric=name, text=command, vetoed=len(mine), experiments=tuple(mine[:_NAMED])
+        )
+        found.append(facts)
     return found
 
 

@@ -18,15 +18,20 @@ _REASON = 160
 _CLEAR = {True: "beyond noise", False: "within noise", None: "noise unknown"}
 
 
-def page(f: Facts, *, plot: str | None = None) -> str:
-    """The whole debrief. ``plot`` is the address of the progress plot's image, if there is one."""
+def page(f: Facts, *, plot: str | None = None, final: Sequence[str] = ()) -> str:
+    """The whole debrief. ``plot`` is the address of the progress plot's image, if there is one.
+
+    ``final`` are the paragraphs on the study's finalization.
+    """
     parts = [
         f"# Debrief of {escape(f.tag)}",
         _happened(f),
         *_picture(f, plot),
+        *final,
         *_discoveries(f),
         *_lessons(f),
         *_costs(f),
+        *_front(f),
         *_steps(f),
         *_appendix(f),
     ]
@@ -35,8 +40,8 @@ def page(f: Facts, *, plot: str | None = None) -> str:
 
 def _happened(f: Facts) -> str:
     claim = escape(summary.claim(f), 600)
-    said = summary.naive(f), summary.effort(f), summary.stopped(f), summary.ended(f)
-    rest = [s for s in said if s]
+    told = summary.parts(f), summary.naive(f), summary.effort(f), summary.stopped(f)
+    rest = [s for s in (*told, summary.ended(f)) if s]
     return f"**{claim}**\n" + "\n".join(escape(s, 600) for s in rest)
 
 
@@ -86,7 +91,7 @@ def _discoveries(f: Facts) -> Iterator[str]:
     if len(f.discoveries) > len(shown):
         after += f" {len(f.discoveries) - len(shown)} smaller ones are in the appendix."
     yield after
-    more = []
+    more = [_certified(f)]
     if f.top_share is not None and len(f.discoveries) > 3:
         if f.top_share <= 1:
             more.append(f"The top three carry {percent(f.top_share)} of the gain.")
@@ -94,6 +99,20 @@ def _discoveries(f: Facts) -> Iterator[str]:
             more.append("The top three carry all of the gain: the others add up to a loss.")
     more.append(f"{count(len(f.discoveries), 'change was', 'changes were')} kept.{_chance(f)}")
     yield " ".join(more)
+
+
+def _certified(f: Facts) -> str:
+    """Which keeps are claims, and what the others are."""
+    c = f.certificates
+    rate = f"at a false discovery rate of {percent(c.level)}"
+    sure = [k for k in c.keeps if k.certified]
+    if not sure:
+        return (
+            f"No keep is certified {rate}: they steered the search, and the claim is the study's "
+            "whole gain on fresh runs."
+        )
+    named = ", ".join(f"exp {k.experiment} (e-value {k.e_value:.3g})" for k in sure)
+    return f"Certified {rate}, {count(c.tested, 'experiment')} tested in fresh pairs: {named}."
 
 
 def _change(d: Discovery) -> str:
@@ -187,14 +206,16 @@ def _attempt(a: Attempt, f: Facts) -> str:
 
 
 def _costs(f: Facts) -> Iterator[str]:
-    if not f.guards and not f.trade_offs:
+    if not f.guards and not f.declared.checks and not f.trade_offs:
         return
     yield "## Guards and trade-offs"
-    if f.guards:
+    vetoes = [(f"guard {code(f'{g.metric} {g.text}')} vetoed", g) for g in f.guards]
+    vetoes += [(f"check {escape(c.metric)} ({code(c.text)}) refused", c) for c in f.declared.checks]
+    if vetoes:
         yield "\n".join(
-            f"- guard {code(f'{g.metric} {g.text}')} vetoed "
+            f"- {what} "
             + (f"{g.vetoed} (exp {_numbers(g.experiments, g.vetoed)})" if g.vetoed else "nothing")
-            for g in f.guards
+            for what, g in vetoes
         )
     if f.trade_offs:
         yield _table(
@@ -211,6 +232,39 @@ def _costs(f: Facts) -> Iterator[str]:
                 for t in f.trade_offs[: 2 * _TOP]
             ),
         )
+
+
+def _front(f: Facts) -> Iterator[str]:
+    shown = f.declared.pareto
+    if not shown:
+        return
+    names = list(shown[0].values)
+    yield "## The Pareto front"
+    yield _table(
+        ("exp", "change", *(escape(name, 60) for name in names), "runs", "verdict", "commit", ""),
+        "rl" + "r" * len(names) + "rlll",
+        (
+            (
+                str(p.experiment),
+                escape(p.description, 120),
+                *(number(p.values[name], None) for name in names),
+                str(p.runs),
+                p.verdict,
+                code(p.commit[:7]),
+                f"within noise of exp {p.dominated_within_noise_by}"
+                if p.dominated_within_noise_by
+                else "",
+            )
+            for p in shown[: 2 * _TOP]
+        ),
+    )
+    left = len(shown) - 2 * _TOP
+    more = f" {left} more: `nightlab status --json`." if left > 0 else ""
+    yield (
+        f"No experiment beats one of these in {escape(' and '.join(names), 200)} at once; each "
+        "commit stays reachable, kept or not. “Within noise of” names one that may be as good."
+        + more
+    )
 
 
 def _steps(f: Facts) -> Iterator[str]:

@@ -165,7 +165,7 @@ class Crashes(Fact, frozen=True):
 
 
 class GuardFacts(Fact, frozen=True):
-    """A guard, and the experiments it forbade to keep."""
+    """A guard, or a check (its name and command), and the experiments it forbade to keep."""
 
     metric: str
     text: str
@@ -215,6 +215,55 @@ class Row(Fact, frozen=True):
     reason: str
 
 
+class Part(Fact, frozen=True):
+    """A metric that a composite objective is made of."""
+
+    metric: str
+    baseline: float | None
+    incumbent: float | None
+
+
+class FrontPoint(Fact, frozen=True):
+    """An experiment on the Pareto front; ``dominated_within_noise_by`` may be as good in all."""
+
+    experiment: int
+    commit: str
+    verdict: str
+    description: str
+    values: dict[str, float]
+    runs: int
+    dominated_within_noise_by: int | None
+
+
+class Certificate(Fact, frozen=True):
+    """A keep and the e-value of its fresh pairs, null without one."""
+
+    experiment: int
+    e_value: float | None
+    certified: bool
+
+
+class Certificates(Fact, frozen=True):
+    """The keeps that are claims at false discovery rate ``level``, of ``tested`` experiments."""
+
+    level: float
+    tested: int
+    certified: tuple[int, ...]
+    keeps: tuple[Certificate, ...]
+
+
+class Declared(Fact, frozen=True):
+    """What was declared beside a plain objective; ``expression`` is "" without a composite.
+
+    ``pareto`` is empty unless ``[pareto]`` declares metrics.
+    """
+
+    expression: str
+    parts: tuple[Part, ...]
+    checks: tuple[GuardFacts, ...]
+    pareto: tuple[FrontPoint, ...]
+
+
 class Setting(Fact, frozen=True):
     """What somebody needs to do it again."""
 
@@ -241,6 +290,8 @@ class Facts(Fact, frozen=True):
     tag: str
     metric: str
     better: str
+    declared: Declared
+    certificates: Certificates
     started_at: float
     ending: Ending
     totals: Totals
@@ -267,6 +318,7 @@ class Facts(Fact, frozen=True):
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     setting: Setting
+    finalized: str | None = None  # the verdict of a finalization of this incumbent
 
     def json(self) -> dict[str, Any]:
         """Plain values, for ``json.dumps``."""

@@ -45,7 +45,10 @@ def gained(f: Facts) -> str:
     word = "a gain" if whole.effect >= 0 else "a loss"
     size = number(abs(whole.effect), sigma)
     relative = "" if whole.relative is None else f" ({percent(abs(whole.relative))})"
-    return f"{word} of {size}{relative}, {_bounds(whole, f)}; {_standing(whole)}"
+    standing = _standing(whole)
+    if f.finalized:
+        standing = f"of the night's own runs; finalized on fresh seeds since: {f.finalized}"
+    return f"{word} of {size}{relative}, {_bounds(whole, f)}; {standing}"
 
 
 def _bounds(whole: Gain, f: Facts) -> str:
@@ -70,6 +73,18 @@ def _standing(whole: Gain) -> str:
     if whole.low is not None and whole.low <= 0.0 <= (whole.high or 0.0):
         return f"{PROVISIONAL}, and the interval holds nil"
     return PROVISIONAL
+
+
+def parts(f: Facts) -> str:
+    """What a composite objective is made of; "" for one metric."""
+    if not f.declared.expression:
+        return ""
+    sigma = None  # each part has a noise of its own
+    moved = (
+        f"{p.metric} {number(p.baseline, sigma)} → {number(p.incumbent, sigma)}"
+        for p in f.declared.parts
+    )
+    return f"{f.metric} = {f.declared.expression}: {', '.join(moved)}, baseline to incumbent."
 
 
 def naive(f: Facts) -> str | None:
@@ -167,7 +182,7 @@ def lines(f: Facts) -> tuple[str, str, str]:
             low, high = number(f.gain.low, sigma), number(f.gain.high, sigma)
             bounds = f" ({f.gain.level * 100:.0f} %: {low} to {high})"
         first += f"{f.metric} {start} → {end}, gain {number(f.gain.effect, sigma)}{bounds}, "
-        first += "provisional"
+        first += f"finalized: {f.finalized}" if f.finalized else "provisional"
     else:
         first += claim(f)
     second = (

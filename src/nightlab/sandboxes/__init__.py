@@ -8,7 +8,9 @@ every sandbox alike. One file per implementation; ``SANDBOXES`` lists them, stro
 from __future__ import annotations
 
 import ipaddress
+import os
 import shlex
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -18,6 +20,8 @@ from urllib.parse import urlsplit
 
 from nightlab.errors import ConfigError, SandboxError
 from nightlab.process import Finished
+
+_DISK_BYTES = 20 << 30
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,11 @@ class Cell:
     home: Path | None = None
     programs: tuple[str, ...] = ()
 
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """Every folder that it may write to."""
+        return (self.run_dir, self.tree, *self.write, *((self.home,) if self.home else ()))
+
 
 def agent_cell(
     argv: Sequence[str],
@@ -139,12 +148,23 @@ class Options:
     """What the person set for every box of a study; None: what the sandbox finds sensible.
 
     ``image`` is for containers. ``processes`` bounds processes and threads of one run.
-    ``disk_bytes`` bounds each file that a run writes.
+    ``disk_bytes`` bounds each file that a run writes, and all that lies in its folders.
     """
 
     image: str | None = None
     processes: int | None = None
     disk_bytes: int | None = None
+
+    def all_bytes(self, cell: Cell) -> int:
+        """What a cell's folders may hold: by default 20 GiB, or nine tenths of what is free."""
+        if self.disk_bytes is not None:
+            return self.disk_bytes
+        return min(_DISK_BYTES, shutil.disk_usage(cell.run_dir).free * 9 // 10)
+
+    @property
+    def most_processes(self) -> int:
+        """Processes and threads of one run."""
+        return self.processes or 64 + 16 * (os.cpu_count() or 1)
 
 
 def _nothing() -> None:
@@ -168,6 +188,10 @@ class Launch:
     cwd: Path
     memory_bytes: int | None = None
     fsize_bytes: int | None = None  # of each file; None where the box itself sees to it
+    folders: tuple[Path, ...] = ()  # all that it may write to,
+    disk_bytes: int | None = None  # and what may lie there in all
+    processes: int | None = None  # where the kernel can hold them for a group
+    grouped: bool = True  # whether what runs is a child of what is started
     pass_fds: tuple[int, ...] = ()
     cleanup: Callable[[], None] = _nothing
     refused: Callable[[], dict[str, int]] = _nobody

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
-_VERSION_FLAG, _PATH_BENEATH = 1, 1
+_VERSION_FLAG, _PATH_BENEATH, _NET_PORT = 1, 1, 2
 _SET_NO_NEW_PRIVS, _CAPBSET_DROP, _SET_SECCOMP, _FILTER = 38, 24, 22, 2
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
@@ -27,7 +27,7 @@ READ = EXECUTE | READ_FILE | READ_DIR
 # Files and devices as against folders: only these rights may be given to a file.
 _FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | 1 << 14 | 1 << 15
 _FIRST_RIGHTS = (1 << 13) - 1
-_NET_RIGHTS, _SCOPES = 3, 3  # TCP bind and connect; abstract sockets and signals
+_CONNECT, _NET_RIGHTS, _SCOPES = 2, 3, 3  # TCP bind and connect; abstract sockets and signals
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -53,8 +53,12 @@ def _call(what: str, result: int) -> int:
     return result
 
 
-def restrict(names: list[bytes], read: list[bytes], write: list[bytes]) -> None:
-    """From here on only what lies beneath these paths can be listed, read, written."""
+def restrict(names: list[bytes], read: list[bytes], write: list[bytes], ports: list[int]) -> None:
+    """From here on only what lies beneath these paths can be listed, read, written.
+
+    Where the kernel can, only these TCP ports can be connected to, on whatever host, and none
+    listened on.
+    """
     version = abi()
     rights = all_rights(version)
     net = _NET_RIGHTS if version >= 4 else 0
@@ -75,6 +79,9 @@ def restrict(names: list[bytes], read: list[bytes], write: list[bytes]) -> None:
             rule = struct.pack("=Qi", may, place)
             _call("landlock rule", _libc.syscall(ADD_RULE, fd, _PATH_BENEATH, rule, 0))
             os.close(place)
+    for port in ports if net else ():
+        rule = struct.pack("=QQ", _CONNECT, port)
+        _call("landlock rule", _libc.syscall(ADD_RULE, fd, _NET_PORT, rule, 0))
     _call("landlock", _libc.syscall(RESTRICT_SELF, fd, 0))
     os.close(fd)
 
@@ -101,7 +108,7 @@ def main() -> None:
     os.close(order_fd)
     try:
         _call("no_new_privs", _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        restrict(order["list"], order["read"], order["write"])
+        restrict(order["list"], order["read"], order["write"], order["ports"])
         if os.geteuid() == 0:
             drop_capabilities()
         if order["filter"]:

@@ -14,14 +14,17 @@ from nightlab.sandboxes import Cell
 _FIRST_UID, _UIDS = 1_900_000_000, 1_000_000
 
 
-def own_uid(run_dir: Path) -> int | None:
+def own_uid(cell: Cell) -> int | None:
     """For root, a user id that nobody has and that is this run's alone; None for a user.
+
+    Runs that share a folder share their id, too.
 
     Root of a user namespace that does not hold such ids is a user in truth.
     """
     if os.geteuid() != 0:
         return None
-    uid = _FIRST_UID + zlib.crc32(os.fsencode(run_dir)) % _UIDS
+    name = (*cell.write, cell.run_dir)[0]
+    uid = _FIRST_UID + zlib.crc32(os.fsencode(name)) % _UIDS
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         first, _, count = map(int, line.split())
         if first <= uid < first + count:
@@ -31,13 +34,14 @@ def own_uid(run_dir: Path) -> int | None:
 
 def hand_over(cell: Cell, uid: int) -> None:
     """Give the run's folders to its user id; what is sealed in them stays root's."""
-    own = (*cell.write, *((cell.home,) if cell.home else ()))  # an agent's, every file of them
-    for top in (cell.tree, cell.run_dir, *own):
+    for top in cell.own:
         for folder, _, files in os.walk(top):
             os.chown(folder, uid, uid, follow_symlinks=False)
             for path in (Path(folder, name) for name in files):
                 # A file that only root may read would be none for the run.
-                if top in own or not os.lstat(path).st_mode & 0o004:
+                # What was kept from another run or agent is this one's now.
+                kept = top not in (cell.tree, cell.run_dir)
+                if kept or not os.lstat(path).st_mode & 0o004:
                     os.chown(path, uid, uid, follow_symlinks=False)
     for name in cell.writable:
         with contextlib.suppress(FileNotFoundError):

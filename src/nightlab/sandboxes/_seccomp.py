@@ -23,11 +23,14 @@ _CALLS = {
     "clone": (56, 220),
     "clone3": (435, 435),
     "ioctl": (16, 29),
+    "sendmmsg": (307, 269),
+    "sendmsg": (46, 211),
+    "sendto": (44, 206),
     "socket": (41, 198),
     "unshare": (272, 97),
 }
 # Other processes, keys, modules, mounts, clocks, swap, and young or large kernel surfaces.
-_DENIED = {
+DENIED = {
     "acct": (163, 89),
     "add_key": (248, 217),
     "adjtimex": (159, 171),
@@ -88,7 +91,11 @@ _DENIED = {
     "vhangup": (153, 58),
 }
 
-_LOAD, _IF_EQUAL, _IF_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
+_LOAD, _AND, _IF_EQUAL, _IF_BITS, _RETURN = 0x20, 0x54, 0x15, 0x45, 0x06
+_SOCK_STREAM, _SOCK_KIND, _IPPROTO_TCP = 1, 0xF, 6
+_MSG_FASTOPEN = 0x20000000
+# call -> which of its arguments holds the flags
+_FLAGS = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NR, _ARCH = 0, 4
 
@@ -111,11 +118,27 @@ def _in_call(number: int, body: bytes) -> bytes:
     return _step(_IF_EQUAL, number, 0, len(body) // 8) + body
 
 
-def program(machine: str, families: tuple[int, ...]) -> bytes | None:
+# With the family loaded: an IP one, of streams, and TCP itself (not MPTCP or SMC). What is not
+# goes to the step behind these, what is goes to the one after that.
+_TCP = (
+    _step(_IF_EQUAL, AF_INET, 1, 0)
+    + _step(_IF_EQUAL, AF_INET6, 0, 6)
+    + _step(_LOAD, _argument(1))
+    + _step(_AND, _SOCK_KIND)
+    + _step(_IF_EQUAL, _SOCK_STREAM, 0, 3)
+    + _step(_LOAD, _argument(2))
+    + _step(_IF_EQUAL, 0, 2, 0)
+    + _step(_IF_EQUAL, _IPPROTO_TCP, 1, 0)
+)
+
+
+def program(machine: str, families: tuple[int, ...], *, tcp: bool = False) -> bytes | None:
     """The filter for this machine (``os.uname().machine``), None for one that we do not know.
 
-    Sockets may be of the given address families only. Namespaces cannot be made: ``clone3``
-    says that it does not exist (its flags cannot be looked at), and libc then uses ``clone``.
+    Sockets may be of the given address families only; with ``tcp`` also TCP ones, which then
+    connect by no other call than ``connect`` (all that Landlock looks at). Namespaces cannot
+    be made: ``clone3`` says that it does not exist (its flags cannot be looked at), and libc
+    then uses ``clone``.
     """
     if machine not in _AUDIT:
         return None
@@ -125,17 +148,22 @@ def program(machine: str, families: tuple[int, ...]) -> bytes | None:
     code += _step(_LOAD, _NR)
     if machine == "x86_64":
         code += _step(_IF_BITS, _X32_BIT, 0, 1) + _step(_RETURN, _KILL)
-    for numbers in _DENIED.values():
+    for numbers in DENIED.values():
         if numbers[at] >= 0:
             code += _in_call(numbers[at], _refuse(errno.EPERM))
     code += _in_call(_CALLS["clone3"][at], _refuse(errno.ENOSYS))
     flags = _step(_LOAD, _argument(0)) + _step(_IF_BITS, _NAMESPACES, 0, 1)
     for name in ("clone", "unshare"):
         code += _in_call(_CALLS[name][at], flags + _refuse(errno.EPERM) + allow)
+    more = _TCP if tcp else b""
     known = b"".join(
-        _step(_IF_EQUAL, family, len(families) - place, 0) for place, family in enumerate(families)
+        _step(_IF_EQUAL, family, len(families) - place + len(more) // 8, 0)
+        for place, family in enumerate(families)
     )
-    sockets = _step(_LOAD, _argument(0)) + known + _refuse(errno.EAFNOSUPPORT) + allow
+    sockets = _step(_LOAD, _argument(0)) + known + more + _refuse(errno.EAFNOSUPPORT) + allow
+    for name, number in _FLAGS.items() if tcp else ():
+        flags = _step(_LOAD, _argument(number)) + _step(_IF_BITS, _MSG_FASTOPEN, 0, 1)
+        code += _in_call(_CALLS[name][at], flags + _refuse(errno.EOPNOTSUPP) + allow)
     code += _in_call(_CALLS["socket"][at], sockets)
     typing = _step(_LOAD, _argument(1)) + _step(_IF_EQUAL, _TIOCSTI, 1, 0)
     typing += _step(_IF_EQUAL, _TIOCLINUX, 0, 1) + _refuse(errno.EPERM) + allow

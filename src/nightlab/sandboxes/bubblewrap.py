@@ -75,8 +75,8 @@ class BubblewrapSandbox:
 
     name = "bubblewrap"
     covers = (
-        "your files, home and secrets, the network, other processes, memory, processes left"
-        " behind, and most of the kernel's calls"
+        "your files, home and secrets, the network, other processes, memory, disk, processes"
+        " left behind, and most of the kernel's calls"
     )
     leaves_open = "the kernel itself, the GPU driver, and whatever the run prints about itself"
 
@@ -115,7 +115,7 @@ class BubblewrapSandbox:
     def launch(self, cell: Cell) -> Launch:
         """Name every mount and every limit. Raises SandboxError."""
         tools = {name: self._tool(name) for name in ("bwrap", "setpriv", "prlimit")}
-        uid = own_uid(cell.run_dir)
+        uid = own_uid(cell)
         inside = look(cell, self._finder)
         if uid is not None:
             check_readable((*inside.shown, *cell.data))
@@ -147,6 +147,8 @@ class BubblewrapSandbox:
                 env=env,
                 cwd=Path("/"),
                 memory_bytes=cell.memory_bytes,
+                folders=cell.own,
+                disk_bytes=self._options.all_bytes(cell),
                 pass_fds=tuple(keep.fds),
                 cleanup=stack.pop_all().close,
                 refused=relay.refused if relay else _nobody,
@@ -159,7 +161,7 @@ class BubblewrapSandbox:
         if not isinstance(launch, _Boxed) or launch.status is None:
             return None
         status = launch.status
-        if finished.timed_out or finished.stopped or finished.oom:
+        if finished.cut_short:
             return None
         if b'"exit-code"' in status.read():
             if launch.relay is not None and not launch.relay.ready:
@@ -200,7 +202,7 @@ class BubblewrapSandbox:
 
     def _limits(self, cell: Cell) -> list[str]:
         """For prlimit, inside: there the count of processes is of this run alone."""
-        processes = self._options.processes or 64 + 16 * (os.cpu_count() or 1)
+        processes = self._options.most_processes
         if cell.home is not None:  # an agent: its own threads, its servers, its children's
             processes = max(processes, _AGENT_PROCESSES)
         wanted = {
@@ -298,7 +300,7 @@ def _places(cell: Cell, shown: tuple[Path, ...], home: Path) -> Iterator[str]:
     for place in (*shown, *cell.data):
         if place.exists() and not any(place.is_relative_to(s) for s in SYSTEM):
             mounts[place] = "--ro-bind"
-    for place in (cell.run_dir, cell.tree, *cell.write, *((cell.home,) if cell.home else ())):
+    for place in cell.own:
         if cell.run_dir not in place.parents:
             mounts[place] = "--bind"
     made: set[Path] = set()

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlab import _shim, process
+from nightlab import _proc, process
 from nightlab.errors import NightlabError, SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Launch, Options
+from nightlab.sandboxes import Cell, Launch, Options, _nobody, _profile
 from nightlab.sandboxes._owner import check_readable, hand_over, own_uid
+from nightlab.sandboxes._relay import Relay, gate_source
 from nightlab.sandboxes._tree import sealed
 from nightlab.sandboxes.process import scrubbed
 
@@ -41,7 +42,9 @@ _CLIENT = re.compile(r"PATH|HOME|USER|TMPDIR|XDG_RUNTIME_DIR|XDG_(CONFIG|DATA)_H
                      r"|(DOCKER|CONTAINER|CONTAINERS|PODMAN)_.*")  # fmt: skip
 _FIXED = {"HOME": "/tmp", "TMPDIR": "/tmp", "USER": "nightlab", "LOGNAME": "nightlab"}  # noqa: S108 - the container's own
 # As PID 1 a program's own SIGKILL does nothing to it, and a run that "died" would go on.
-_INIT = ("/bin/sh", "-c", '"$@"; exit $?', "sh", "/bin/sh", "-c")
+_INIT = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
+_SHELL = ("/bin/sh", "-c")
+_WAY = "/run/nightlab"
 _CURES = (
     ("Cannot connect to the Docker daemon", "systemctl start docker"),
     ("permission denied while trying to connect", "usermod -aG docker $USER, and log in again"),
@@ -74,6 +77,7 @@ class _Contained(Launch):
     """A launch of a container."""
 
     box: _Box | None = None
+    relay: Relay | None = None
 
 
 class ContainerSandbox:
@@ -81,12 +85,12 @@ class ContainerSandbox:
 
     name = "container"
     covers = (
-        "your files, home and secrets, the network, other processes, memory, processes left"
+        "your files, home and secrets, the network, other processes, memory, disk, processes left"
         " behind, some of the kernel's calls"
     )
     leaves_open = "the container engine, the kernel, the GPU driver, what the run says of itself"
 
-    confines_network = False
+    confines_network = True
 
     def __init__(self, options: Options | None = None) -> None:
         self._options = options or Options()
@@ -154,24 +158,38 @@ class ContainerSandbox:
         # them. What the client itself needs under the same name must be said there.
         client = {k: v for k, v in os.environ.items() if _CLIENT.fullmatch(k)}
         client.setdefault("PATH", os.defpath)
-        argv = [engine, "run", "--name", box.name, "--label", f"{_LABEL}={_owner()}"]
-        argv += [*_walls(cell, self._options), *_user(engine, cell)]
-        for key, value in inside.items():
-            argv += ["--env", f"{key}={value}" if key in client else key]
-        argv += [*_mounts(cell), "--workdir", str(cell.cwd), "--entrypoint", _INIT[0], image]
-        return _Contained(
-            argv=(*argv, *_INIT[1:], cell.command),
-            env=inside | client,
-            cwd=Path("/"),
-            memory_bytes=cell.memory_bytes,
-            cleanup=box.remove,
-            box=box,
-        )
+        if cell.home is not None:
+            inside["HOME"] = str(cell.home)
+        with contextlib.ExitStack() as stack:
+            relay, gate = _gate(cell, stack)
+            inside |= relay.env if relay else {}
+            argv = [engine, "run", "--name", box.name, "--label", f"{_LABEL}={_owner()}"]
+            argv += [*_walls(cell, self._options), *_user(engine, cell), *_filter(engine, stack)]
+            for key, value in inside.items():
+                argv += ["--env", f"{key}={value}" if key in client else key]
+            argv += [*_mounts(cell), *gate.flags, "--workdir", str(cell.cwd)]
+            argv += ["--entrypoint", _INIT[0], image, *_INIT[1:], *gate.argv, *_SHELL]
+            stack.callback(box.remove)
+            return _Contained(
+                argv=(*argv, cell.command),
+                env=inside | client,
+                cwd=Path("/"),
+                memory_bytes=cell.memory_bytes,
+                folders=cell.own,
+                disk_bytes=self._options.all_bytes(cell),
+                grouped=False,  # the engine makes its own
+                cleanup=stack.pop_all().close,
+                refused=relay.refused if relay else _nobody,
+                box=box,
+                relay=relay,
+            )
 
     def broke(self, launch: Launch, finished: Finished) -> str | None:
         """The client's exit code may be the engine's own; the engine knows the program's."""
-        box = launch.box if isinstance(launch, _Contained) else None
-        if box is None or finished.timed_out or finished.stopped or finished.oom:
+        if not isinstance(launch, _Contained) or launch.box is None:
+            return None
+        box = launch.box
+        if finished.cut_short:
             return None
         state = box.state()
         if state is None:
@@ -184,6 +202,8 @@ class ContainerSandbox:
                 f"the engine says that the program ended with {state.get('ExitCode')},"
                 f" its client with {finished.exit_code or finished.signal}"
             )
+        if launch.relay is not None and not launch.relay.ready:
+            return "the way to the agent's endpoints was not opened: the image needs a python3"
         return None
 
     def _image(self) -> str:
@@ -197,10 +217,33 @@ class ContainerSandbox:
         return self._options.image
 
 
+@dataclass(frozen=True)
+class _Gate:
+    """What stands before the command of an agent, and the mount that it needs."""
+
+    argv: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+def _gate(cell: Cell, stack: contextlib.ExitStack) -> tuple[Relay | None, _Gate]:
+    if not cell.endpoints:
+        return None, _Gate()
+    relay = Relay(cell.endpoints)
+    stack.callback(relay.close)
+    folder = Path(tempfile.mkdtemp(prefix="nightlab-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o711)
+    name = uuid.uuid4().hex
+    relay.named(folder / name)
+    ports = ",".join(map(str, relay.ports))
+    argv = ("python3", "-I", "-S", "-B", "-c", gate_source(), f"{_WAY}/{name}", ports)
+    return relay, _Gate(argv, ("--volume", _volume(folder, _WAY, "ro")))
+
+
 def _walls(cell: Cell, options: Options) -> Iterator[str]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     most = min(memory // 4, cell.memory_bytes or memory)
-    processes = options.processes or 64 + 16 * (os.cpu_count() or 1)
+    processes = options.most_processes
     yield from ("--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL")
     yield from ("--security-opt", "no-new-privileges", "--security-opt", "label=disable")
     yield from ("--pids-limit", str(processes), "--hostname", "nightlab", "--log-driver", "none")
@@ -216,10 +259,20 @@ def _walls(cell: Cell, options: Options) -> Iterator[str]:
         yield from ("--ulimit", f"fsize={options.disk_bytes}:{options.disk_bytes}")
 
 
+def _filter(engine: str, stack: contextlib.ExitStack) -> Iterator[str]:
+    if engine == "podman" and _profile.OF_PODMAN.is_file():
+        text = _profile.stricter(_profile.OF_PODMAN.read_text())
+        if text is not None:
+            file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".json"))  # noqa: SIM115
+            file.write(text)
+            file.flush()
+            yield from ("--security-opt", f"seccomp={file.name}")
+
+
 def _user(engine: str, cell: Cell) -> Iterator[str]:
-    uid = own_uid(cell.run_dir)
+    uid = own_uid(cell)
     if uid is not None:
-        check_readable(cell.data)
+        check_readable((*cell.data, *cell.read))
         hand_over(cell, uid)
         yield from ("--user", f"{uid}:{uid}")
     elif engine == "podman":
@@ -233,8 +286,8 @@ def _user(engine: str, cell: Cell) -> Iterator[str]:
 
 
 def _mounts(cell: Cell) -> Iterator[str]:
-    writable = [p for p in (cell.run_dir, cell.tree) if cell.run_dir not in p.parents]
-    both = {str(place): str(place) for place in cell.data}
+    writable = [place for place in cell.own if cell.run_dir not in place.parents]
+    both = {str(place): str(place) for place in (*cell.data, *cell.read)}
     home = Path(os.environ.get("HOME", "/nonexistent"))
     for place in cell.data:  # a script looks for it below its home, too
         if place.is_relative_to(home) and place != home:
@@ -263,13 +316,13 @@ def _volume(source: Path | str, target: Path | str, mode: str) -> str:
 
 def _owner() -> str:
     """This process, in a way that no later one is taken for it."""
-    fields = _shim.stat_fields(os.getpid())
+    fields = _proc.stat_fields(os.getpid())
     return f"{os.getpid()}.{fields[19].decode() if len(fields) > 19 else 0}"
 
 
 def sweep(engine: str) -> int:
     """Remove containers of dead nightlabs on this machine. How many there were."""
-    if not _shim.LINUX:
+    if not _proc.LINUX:
         return 0
     label = "index .Labels" if engine == "podman" else ".Label"
     listing = f'{{{{.ID}}}} {{{{{label} "{_LABEL}"}}}}'
@@ -279,7 +332,7 @@ def sweep(engine: str) -> int:
         found = re.fullmatch(r"(\w+) (\d+)\.(\d+)", line.strip())
         if found is None:
             continue
-        fields = _shim.stat_fields(found[2])
+        fields = _proc.stat_fields(found[2])
         if len(fields) <= 19 or fields[19].decode() != found[3]:
             remove(engine, found[1])
             count += 1

@@ -20,10 +20,11 @@ from nightlab import process
 from nightlab._removal import remove_tree
 from nightlab.errors import NightlabError, SandboxError
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Launch, Options, _landlock, _seccomp
+from nightlab.sandboxes import Cell, Launch, Options, _landlock, _nobody, _seccomp
 from nightlab.sandboxes._files import Files, Told
 from nightlab.sandboxes._inside import ETC, look
 from nightlab.sandboxes._programs import SYSTEM, Finder
+from nightlab.sandboxes._relay import Relay, proxy_environment
 
 _READ = ("/proc", "/sys/devices/system", "/etc/passwd", "/etc/group", "/etc/hosts")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "shm")
@@ -44,11 +45,12 @@ class LandlockSandbox:
     name = "landlock"
     covers = (
         "your files, home and secrets, the network, signals to other processes (Linux 6.12 on),"
-        " memory, processes left behind, and most of the kernel's calls"
+        " memory, disk, processes left behind, and most of the kernel's calls"
     )
     leaves_open = (
         "local sockets with a path, the list of processes, shared memory, file modes and times,"
-        " sealed files in the run's own copy (checked after it), the kernel, the GPU driver"
+        " sealed files in the run's own copy (checked after it), an agent's network (held by port,"
+        " not by host; from Linux 6.7 on), the kernel, the GPU driver"
     )
 
     confines_network = False
@@ -97,14 +99,16 @@ class LandlockSandbox:
             files = Files(stack)
             own = Path(tempfile.mkdtemp(prefix="nightlab-"))
             stack.callback(remove_tree, own)
-            env = inside.env | {"HOME": str(_home(own, inside.env["HOME"], cell))}
+            env = inside.env | {"HOME": str(cell.home or _home(own, inside.home, cell))}
             env["TMPDIR"] = str(own / "tmp")
+            relay = Relay(cell.endpoints) if cell.endpoints else None
+            ports = [] if relay is None else _ports(relay, stack, env)
             (own / "tmp").mkdir()
             read = [*map(str, SYSTEM), *_READ, *(f"/etc/{name}" for name in ETC)]
             read += map(str, inside.shown)
             read += [str(p) for data in cell.data for p in _without(data, cell.hidden)]
             around = {str(folder) for path in cell.hidden for folder in path.parents}
-            write = [str(cell.run_dir), str(cell.tree), str(own)]
+            write = [*map(str, cell.own), str(own)]
             write += [f"/dev/{name}" for name in _DEVICES]
             if cell.gpus:  # the driver writes the names of its threads into /proc
                 read.append("/sys")
@@ -114,7 +118,10 @@ class LandlockSandbox:
                 "read": [os.fsencode(path) for path in read],
                 "list": [os.fsencode(p) for p in map(str, cell.data) if p in around],
                 "write": [os.fsencode(path) for path in write],
-                "filter": _seccomp.program(os.uname().machine, (_seccomp.AF_UNIX,)),
+                "ports": ports,
+                "filter": _seccomp.program(
+                    os.uname().machine, (_seccomp.AF_UNIX,), tcp=bool(ports)
+                ),
             }
             told = files.answer()
             given = files.made(marshal.dumps(order))
@@ -126,20 +133,41 @@ class LandlockSandbox:
                 cwd=cell.cwd,
                 memory_bytes=cell.memory_bytes,
                 fsize_bytes=self._options.disk_bytes,
+                folders=(*cell.own, own),
+                disk_bytes=self._options.all_bytes(cell),
+                processes=self._options.most_processes,
                 pass_fds=tuple(files.fds),
                 cleanup=stack.pop_all().close,
+                refused=relay.refused if relay else _nobody,
                 told=told,
             )  # fmt: skip
 
     def broke(self, launch: Launch, finished: Finished) -> str | None:
         """The launcher says in a file of its own that it is up, or what failed."""
         told = launch.told if isinstance(launch, _Confined) else None
-        if told is None or finished.timed_out or finished.stopped or finished.oom:
+        if (
+            told is None
+            or finished.timed_out
+            or finished.stopped
+            or finished.oom
+            or finished.overran
+        ):
             return None
         said = told.read()
         if said == _UP:
             return None
         return process.clean(said.decode("utf-8", "replace")) or "the launcher did not come up"
+
+
+def _ports(relay: Relay, stack: contextlib.ExitStack, env: dict[str, str]) -> list[int]:
+    """The ports of this machine's own network that lead to the endpoints."""
+    stack.callback(relay.close)
+    direct = [port for port in relay.ports if port != relay.proxy_port]
+    if relay.proxy_port is None:
+        return direct
+    port = relay.proxy_here()
+    env.update(proxy_environment(port))
+    return [*direct, port]
 
 
 def _without(place: Path, hidden: tuple[Path, ...]) -> Iterator[Path]:

@@ -48,7 +48,10 @@ class ProcessSandbox:
     """A session and process group of its own, limits, a scrubbed environment; no walls."""
 
     name = "process"
-    covers = "time, memory, every process a run leaves behind, secrets in your environment"
+    covers = (
+        "time, memory, disk (its own folders), every process a run leaves behind, secrets in your"
+        " environment"
+    )
     leaves_open = "your files, the network, your other processes: a run can do what you can"
 
     confines_network = False
@@ -84,6 +87,9 @@ class ProcessSandbox:
             cwd=cell.cwd,
             memory_bytes=cell.memory_bytes,
             fsize_bytes=self._options.disk_bytes,
+            folders=cell.own,
+            disk_bytes=self._options.all_bytes(cell),
+            processes=self._options.most_processes,
         )
 
     def broke(self, launch: Launch, finished: Finished) -> str | None:

@@ -13,16 +13,20 @@ AssertionError with what it saw. ``alive`` needs Linux; elsewhere the proof is l
 from __future__ import annotations
 
 import os
+import shlex
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
-from nightlab import _shim, process
+from nightlab import _proc, process
 from nightlab.devices import Slot
 from nightlab.executors import Executor, Job, Order
 from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Launch, Sandbox
+from nightlab.sandboxes import Cell, Endpoint, Launch, Sandbox
 
 HOSTILE_NAME = "a b'c\"d$(e)\n;ü ,*"
 CONTRACT_SLOT = Slot("cpu0", env={"NIGHTLAB_CONTRACT_SLOT": "zero"})
@@ -30,11 +34,11 @@ CONTRACT_SLOT = Slot("cpu0", env={"NIGHTLAB_CONTRACT_SLOT": "zero"})
 
 def alive(text: str) -> list[int]:
     """Processes whose command line holds the text, found in /proc; zombies have none."""
-    if not _shim.LINUX:
+    if not _proc.LINUX:
         return []
     needle = text.encode()
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
-    return [pid for pid in pids if needle in _shim.read_proc(pid, "cmdline")]
+    return [pid for pid in pids if needle in _proc.read_proc(pid, "cmdline")]
 
 
 def fresh_sleep() -> str:
@@ -55,7 +59,11 @@ def _cell(folder: Path, command: str, **env: str) -> Cell:
 
 
 def _run(sandbox: Sandbox, folder: Path, command: str, **env: str) -> tuple[Launch, Finished, str]:
-    launch = sandbox.launch(_cell(folder, command, **env))
+    return _run_cell(sandbox, folder, _cell(folder, command, **env))
+
+
+def _run_cell(sandbox: Sandbox, folder: Path, cell: Cell) -> tuple[Launch, Finished, str]:
+    launch = sandbox.launch(cell)
     log = folder / "log.txt"
     try:
         finished = process.start(
@@ -70,7 +78,7 @@ def _run(sandbox: Sandbox, folder: Path, command: str, **env: str) -> tuple[Laun
     finally:
         launch.cleanup()
     if finished is None:
-        raise AssertionError(f"{command} did not end")
+        raise AssertionError(f"{cell.command} did not end")
     return launch, finished, log.read_text("utf-8", "replace")
 
 
@@ -146,6 +154,81 @@ def leaves_nothing_alive(sandbox: Sandbox, folder: Path) -> None:
     command = f"trap '' TERM; (setsid env -i sleep {token} &) ; (env -i sleep {token} &) ; true"
     _run(sandbox, folder, command)
     _expect(not alive(token), "a process of the run is still alive")
+
+
+def reaches_its_endpoint_and_no_other(sandbox: Sandbox, folder: Path) -> None:
+    """An agent's connection to an endpoint is answered, to another port of the machine not."""
+    cell = _cell(folder, f"python3 -c {shlex.quote(_CALLER)}")
+    home = folder / "home"
+    home.mkdir()
+    with _listening() as model, _listening() as other:
+        env = {"MODEL": str(model.getsockname()[1]), "OTHER": str(other.getsockname()[1])}
+        there = Endpoint("127.0.0.1", int(env["MODEL"]))
+        agent = replace(cell, env=env, home=home, endpoints=(there,))
+        launch, finished, text = _run_cell(sandbox, folder, agent)
+    _expect(text == "hello\nNone\n", f"an agent that called its model saw {text!r}")
+    _expect(sandbox.broke(launch, finished) is None, "the box did not hold")
+
+
+def refuses_what_is_no_endpoint(sandbox: Sandbox, folder: Path) -> None:
+    """What an agent asks the proxy of its environment for is refused, counted, told by name."""
+    cell = _cell(folder, f"python3 -c {shlex.quote(_ASKER)}")
+    home = folder / "home"
+    home.mkdir()
+    agent = replace(cell, home=home, endpoints=(Endpoint("model.invalid", 443),))
+    launch, _, text = _run_cell(sandbox, folder, agent)
+    _expect(text == "403\n", f"a proxy that must refuse said {text!r}")
+    said = launch.refused()
+    _expect(said == {"elsewhere.invalid:443": 1}, f"refusals told: {said}")
+
+
+def gives_an_agent_its_home(sandbox: Sandbox, folder: Path) -> None:
+    """HOME is the folder of the cell: what lies in it is found, and what is written stays."""
+    home = folder / "home"
+    home.mkdir()
+    (home / "settings").write_text("mine\n")
+    cell = _cell(folder, 'read -r it < "$HOME/settings"; echo "$it"; echo kept > "$HOME/state"')
+    _, _, text = _run_cell(sandbox, folder, replace(cell, home=home))
+    _expect(text == "mine\n", f"its settings read as {text!r}")
+    _expect((home / "state").read_text() == "kept\n", "what it wrote at home is gone")
+
+
+_CALLER = """
+import os, socket
+for name in ("MODEL", "OTHER"):
+    try:
+        way = socket.create_connection(("127.0.0.1", int(os.environ[name])), 20)
+        print(way.recv(100).decode())
+    except OSError:
+        print(None)
+"""
+_ASKER = """
+import os, socket
+host, port = os.environ["HTTPS_PROXY"].split("/")[2].split(":")
+way = socket.create_connection((host, int(port)), 20)
+way.sendall(b"CONNECT elsewhere.invalid:443 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+print(way.recv(100).decode().split()[1])
+"""
+
+
+@contextmanager
+def _listening() -> Iterator[socket.socket]:
+    """A server on loopback that says hello to whoever calls."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    caller, _ = server.accept()
+                    with caller:
+                        caller.sendall(b"hello")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield server
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def starts_an_order(executor: Executor, sandbox: Sandbox, folder: Path) -> None:
@@ -229,6 +312,12 @@ SANDBOX_CHECKS: tuple[Callable[[Sandbox, Path], None], ...] = (
     lets_the_run_write_its_folder,
     takes_hostile_paths,
     leaves_nothing_alive,
+)
+# For a sandbox that says ``confines_network``; its box needs a ``python3``.
+AGENT_CHECKS: tuple[Callable[[Sandbox, Path], None], ...] = (
+    reaches_its_endpoint_and_no_other,
+    refuses_what_is_no_endpoint,
+    gives_an_agent_its_home,
 )
 # The executor under test is made with the one slot ``CONTRACT_SLOT``.
 

@@ -193,4 +193,16 @@ for fd in range(5, 5000):
         os.close(fd)
 """,
     ),
+    Attack(
+        "many files that fill the disk together",
+        EXHAUSTING,
+        """
+armed()
+for number in range(48):
+    with open(f"part{number}", "wb") as file:
+        file.write(bytes(4 << 20))
+time.sleep(20)
+""",
+        outcomes=("crashed",),
+    ),
 )

@@ -46,6 +46,10 @@ ATTACKS = (
     _leave("a file in its tree", 'os.path.abspath("state")', through=()),
     _leave("a file in its run folder", 'os.path.join(W.BOX, "state")', through=()),
     _leave("a file in the folder that holds all runs", 'os.path.join(W.RUN, "..", W.TOKEN)'),
+    _leave(
+        "a file in the cache that the study does not have",
+        'os.path.join(os.path.dirname(os.path.dirname(W.RUN)), "cache", W.TOKEN)',
+    ),
     _leave("posix shared memory", 'f"/dev/shm/{W.TOKEN}"', through=(PROCESS, LANDLOCK)),
     _leave("bytecode of the interpreter's own library", 'f"/var/tmp/{W.TOKEN}"'),
     _both(
