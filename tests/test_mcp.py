@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 
 import psutil
+from mcp.shared.exceptions import MCPError
 
 from nightlab import journal
 from nightlab.config import Paths
@@ -228,3 +230,94 @@ def test_a_client_that_is_killed_and_one_that_leaves_lose_nothing(tmp_path: Path
         (r.commit, r.seed) for e in found.experiments.values() for r in e.runs if r.outcome.counts
     ]
     assert len(set(seeds)) == len(seeds)
+
+
+def test_a_bound_ends_the_session_by_itself_and_says_so(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+
+    async def work(call: Caller) -> None:
+        await call("start_study", tag=TAG, max_experiments=2)
+        await call.settled(1)
+        await call.propose("lower the rate to 0.03", FIRST)
+        await call.settled(2)
+        while (told := await call("status"))["session"]["state"] != "over":
+            await call("await_experiment", wait_seconds=1)
+        assert told["session"]["ended"]["reason"] == "bound"
+        assert told["session"]["report"].startswith(str(root))
+        late = await call.propose("deeper", {"search": "DEPTH = 2", "replace": "DEPTH = 3"})
+        assert late.error
+        assert late["error"]["hint"] == "start_study"
+        assert (await call("start_study", duration="soon")).error
+        again = await call("start_study", duration="1h")
+        assert again["resumed"]
+        await call("finish")
+
+    served(root, work)
+    assert not (Paths(root).study(TAG) / "client.json").exists()
+
+
+def test_a_baseline_that_does_not_run_is_told_with_its_log(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p", train="raise ValueError('no data here')\n")
+
+    async def work(call: Caller) -> None:
+        await call("start_study", tag=TAG)
+        told = await call.settled(1)
+        assert told["verdict"] == "crash"
+        assert "no data here" in told.text
+        while (told := await call("status"))["session"]["state"] != "over":
+            pass
+        assert told["session"]["ended"]["reason"] == "baseline"
+
+    served(root, work)
+
+
+def test_without_nightlab_toml_and_beside_another_lab_the_hint_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+
+    async def nothing(call: Caller) -> None:
+        told = await call("start_study")
+        assert told.error
+        assert "nightlab init" in told["error"]["hint"]
+
+    served(bare, nothing)
+    root = make_project(tmp_path / "p", train=SLOW)
+
+    async def second(call: Caller) -> None:
+        told = await call("start_study", tag=TAG)
+        assert told.error
+        assert len(told.text.splitlines()) == 3
+
+    async def first(call: Caller) -> None:
+        await call("start_study", tag=TAG)
+        await asyncio.to_thread(served, root, second)
+        await call("finish", now=True)
+
+    served(root, first)
+
+
+def test_sigterm_stops_the_run_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p", train=SLOW)
+    left: list[object] = []
+
+    async def work(call: Caller) -> None:
+        await call("start_study", tag=TAG)
+        while (await call("await_experiment", wait_seconds=0.3))["state"] != "running":
+            pass
+        me = psutil.Process()
+        server = next(p for p in me.children(recursive=True) if "mcp" in p.cmdline())
+        children = server.children(recursive=True)
+        assert children
+        server.terminate()
+        left.extend((await asyncio.to_thread(psutil.wait_procs, [server, *children], 15))[1])
+        left.append(None)  # it came so far
+
+    with contextlib.suppress(MCPError, ExceptionGroup):
+        served(root, work)
+    assert left == [None]
+    found = history(root)
+    assert found.ended is not None
+    assert found.ended.reason == "interrupted"
+    assert [r.outcome.value for r in found.experiments[1].runs] == ["stopped"]

@@ -46,7 +46,7 @@ STUDY = [
 def lab(place: Place, tmp_path: Path) -> Place:
     """A project in which ``nightlab skill install`` was run for each client, and trusted."""
     root = make_project(tmp_path / "lab")
-    agents = ["--agent", "claude", "--agent", "codex"]
+    agents = [x for name in ("claude", "codex", "gemini", "opencode") for x in ("--agent", name)]
     subprocess.run(
         [sys.executable, "-m", "nightlab", "skill", "install", *agents], cwd=root, check=True
     )
@@ -111,15 +111,20 @@ def test_claude_code_runs_the_protocol_by_the_skill_and_is_held_while_the_study_
     assert "LR = 0.1" in (lab.repo / "train.py").read_text()
 
 
-def test_codex_drives_two_experiments_through_the_tools(client: Client, lab: Place) -> None:
-    program = client("codex")
+@pytest.mark.parametrize(
+    "name", ["codex", "gemini", pytest.param("opencode", marks=pytest.mark.slow)]
+)
+def test_other_clients_drive_two_experiments_through_the_tools(
+    name: str, client: Client, lab: Place
+) -> None:
+    program = client(name)
     steps = [*STUDY, call("finish"), {"say": "Finished."}]
     with ModelServer(scenario(steps)) as server:
-        done = ran("codex", program, dataclasses.replace(lab, url=server.url))
+        done = ran(name, program, dataclasses.replace(lab, url=server.url))
         told = [(r.kind, r.played) for r in server.requests]
         assert server.spent, (done.stdout[-3000:], done.stderr[-2000:], told)
     assert done.returncode == 0
     found = history(lab.repo)
     assert verdicts(found) == ["keep", "keep", "discard"]
-    assert found.experiments[3].claim.researcher.startswith("codex")
+    assert name in found.experiments[3].claim.researcher
     assert found.pending == {}
