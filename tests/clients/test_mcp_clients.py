@@ -112,7 +112,7 @@ def test_claude_code_runs_the_protocol_by_the_skill_and_is_held_while_the_study_
 
 
 @pytest.mark.parametrize(
-    "name", ["codex", "gemini", pytest.param("opencode", marks=pytest.mark.slow)]
+    "name", ["codex", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gemini", "opencode"))]
 )
 def test_other_clients_drive_two_experiments_through_the_tools(
     name: str, client: Client, lab: Place

@@ -61,7 +61,7 @@ def serve(folder: Path, debrief: Debrief) -> int:
     desk = Desk(folder, debrief)
     with Signals(lambda _number, _name: _signalled(desk)):
         server(desk).run("stdio")
-        desk.leave(now=False)
+        desk.leave()
     return EXIT_DONE
 
 

@@ -230,13 +230,13 @@ class Desk:
             await asyncio.sleep(0.05)
         return await asyncio.to_thread(self.status)
 
-    def leave(self, *, now: bool) -> None:
+    def leave(self) -> None:
         """The client is gone: end the session after the run in flight, and wait for that."""
         session = self.session
         if session is None:
             return
-        detail = "the client went away" if not now else "SIGTERM"
-        session.stop("stopped", detail, now=now)
+        if not session.stopping:
+            session.stop("stopped", "the client went away")
         with contextlib.suppress(KeyboardInterrupt):
             session.over.wait()
 
