@@ -34,6 +34,9 @@ def test_a_client_runs_a_study_and_the_verdicts_are_the_judge_s(tmp_path: Path) 
         context = await call("get_context")
         assert "LR = 0.1" in context.text
         assert "begin_experiment" in context.text
+        third = await call("read_file", path="train.py", first_line=4, lines=1)
+        assert third.text.splitlines()[2] == "LR = 0.1"
+        assert (await call("read_file", path="prepare.py")).error
         begun = await call.propose("lower the rate to 0.03", FIRST, hypothesis="h", category="lr")
         assert begun["experiment"] == 2, begun.text
         kept = await call.settled(2)

@@ -245,12 +245,18 @@ def _begun(facts: dict[str, Any]) -> str:
 def _add_reading(made: MCPServer[Any], desk: Desk) -> None:
     @made.tool()
     @_tool
-    def get_context(tokens: int = 12_000) -> CallToolResult:
+    def get_context(tokens: int = 20_000) -> CallToolResult:
         """What the next proposal needs, within so many tokens.
 
         Rules, files in scope, where the study stands, what was tried, notes of the person.
         """
         return _answer(desk.context(max(2_000, min(tokens, 60_000))))
+
+    @made.tool()
+    @_tool
+    def read_file(path: str, first_line: int = 1, lines: int = 1000) -> CallToolResult:
+        """Lines of a file in scope as it is on the incumbent, where get_context has no room."""
+        return _answer(desk.file(path, max(1, first_line), max(1, lines)))
 
     @made.tool()
     @_tool

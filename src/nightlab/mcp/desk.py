@@ -95,6 +95,11 @@ class Desk:
         session = self.held
         return session.ask(lambda: telling.context(session, tokens))
 
+    def file(self, path: str, first: int, lines: int) -> str:
+        """Lines of a file in scope, as the next proposal finds it."""
+        session = self.held
+        return session.ask(lambda: telling.text_of(session, path, first, lines))
+
     async def begin(
         self,
         proposal: Proposal,

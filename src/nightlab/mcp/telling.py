@@ -11,6 +11,7 @@ from nightlab.brief.pieces import fence, number, span, tail
 from nightlab.errors import NightlabError, UsageError
 from nightlab.mcp.session import Session
 from nightlab.model import Experiment
+from nightlab.process import clean
 from nightlab.researchers import Context, Task
 
 MOST_BYTES = 60_000  # of one answer
@@ -21,7 +22,8 @@ ANSWER = """\
 
 Do not edit files in the checkout: that changes nothing here. Call `begin_experiment` with
 search/replace `edits` of the files in scope, a one-line `description`, the `hypothesis`, a
-`category` and what you expect; then `await_experiment` until there is a verdict."""
+`category` and what you expect; then `await_experiment` until there is a verdict. `read_file`
+shows a file that was too long to stand here."""
 
 
 def context(session: Session, tokens: int) -> str:
@@ -41,6 +43,20 @@ def context(session: Session, tokens: int) -> str:
     number_ = fixing.failure.number if fixing and fixing.failure else None
     last = ANSWER if number_ is None else f"{ANSWER}\n\nThis is a fix: say `fixes = {number_}`."
     return f"{text}\n\n{last}"
+
+
+def text_of(session: Session, path: str, first: int, lines: int) -> str:
+    """Lines of a file in scope, as the next proposal finds it. Raises UsageError for another."""
+    fixing = session.client.fixing
+    files = fixing.files if fixing else session.engine.files_in_scope()
+    if path not in files:
+        raise UsageError(
+            f"{path} is not in scope", f"the files are {', '.join(files)}", "read_file"
+        )
+    whole = files[path].splitlines()
+    part = "\n".join(whole[first - 1 : first - 1 + lines])
+    shown = brief.pieces.head(part, MOST_BYTES)
+    return f"{path}, from line {first}, {len(whole)} lines in all\n{fence(shown, '')}"
 
 
 def standing(session: Session) -> dict[str, Any]:
@@ -169,7 +185,7 @@ def _running(session: Session, which: int | None) -> dict[str, Any]:
                     "budget_seconds": session.engine.study.budget_s,
                     "killed_at_seconds": session.engine.study.deadline_s,
                 },
-                "log_tail": fence("\n".join(active.job.tail(_TAIL_LINES)), "data"),
+                "log_tail": fence(clean("\n".join(active.job.tail(_TAIL_LINES))), "data"),
             }
     return {}
 
