@@ -386,6 +386,8 @@ def test_a_final_that_breaks_a_guard_on_fresh_seeds_is_not_called_a_win(
     assert "**Better, but vetoed.**" in page
     assert main(["finalize", "-C", str(root)]) == 4
     assert "Better, but vetoed: guard peak" in capsys.readouterr().out
+    assert main(["status", "-C", str(root)]) == 0
+    assert "final      vetoed, autoresearch/t-final (" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("passes", [True, False])

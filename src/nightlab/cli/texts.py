@@ -30,6 +30,9 @@ def status(found: dict[str, Any]) -> list[str]:
     lines += [f"stopped    {text}" for text in _stopped(found["early_stop"])]
     lines += pareto(found["pareto"])
     lines += [f"final      {text}" for text in _final(found["final"])]
+    if found["quarantined"]:
+        names = ", ".join(f"exp {n}" for n in found["quarantined"])
+        lines.append(f"put aside  {names}: not believable; look at them: nightlab show N --diff")
     if counts["refused"]:
         lines.append(f"refused    {_many(counts['refused'], 'proposal')}")
     lines += _directions(found)

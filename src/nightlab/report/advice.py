@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from nightlab import views
 from nightlab.history import History
 from nightlab.model import Change, Outcome, Verdict
 from nightlab.report.lessons import effect_of, move, tried
@@ -50,6 +51,15 @@ def _trouble(history: History, ending: Ending) -> Iterator[Step]:
     if ending.state != "running" and ending.reason in (None, "error"):
         why = ending.detail or "the lab ended without saying why: killed, or the power went"
         yield Step(kind="resume", do="Resume: nothing is lost", why=why, command="nightlab run")
+    aside = views.quarantined(history)
+    if aside:
+        named = ", ".join(map(str, aside[:5])) + (" …" if len(aside) > 5 else "")
+        yield Step(
+            kind="quarantine",
+            do=f"Look at what was put aside as not believable: experiment {named}",
+            why="its numbers look printed rather than measured, so it was not kept",
+            command=f"nightlab show {aside[0]} --diff",
+        )
     done = tried(history)
     crashed = [e for e in done if e.verdict is Verdict.CRASH]
     if len(done) >= 8 and len(crashed) > _MANY_CRASHES * len(done):
