@@ -158,9 +158,10 @@ def _search(
             why=f"{signed(miss.effect, seen.sigma)} over {count(miss.runs, 'run')}, {miss.verdict}",
             command=f"nightlab show {miss.experiment} --diff",
         )
+    stand = _values(history, found)
     for discovery in found[:3]:
         claim = history.experiments[discovery.experiment].claim
-        further = [c for c in claim.changes if _numeric(c)]
+        further = [c for c in claim.changes if _numeric(c) and stand[c.name] == c.new]
         if discovery.effect and discovery.effect > 0 and further:
             names = ", ".join(f"{move(c)} from {c.new:g}" for c in further)
             yield Step(
@@ -198,6 +199,12 @@ def _search(
             f"({percent(since / len(done))} of all)",
             command='nightlab note "…"',
         )
+
+
+def _values(history: History, found: Sequence[Discovery]) -> dict[str, object]:
+    """Where the keeps have left the constants that they moved."""
+    numbers = sorted(d.experiment for d in found)
+    return {c.name: c.new for n in numbers for c in history.experiments[n].claim.changes}
 
 
 def _numeric(change: Change) -> bool:
