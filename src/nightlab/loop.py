@@ -159,6 +159,7 @@ class Loop:
                 self.engine.record(
                     Noted(text=message.text, author=message.author, message=path.name)
                 )
+                self.thinker.wake()
             elif event := nudges.backlog_event(self.history, message, path.name):
                 self.engine.record(event)
             path.unlink(missing_ok=True)

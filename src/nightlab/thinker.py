@@ -16,6 +16,7 @@ import msgspec
 
 from nightlab import budget, commits, contexts, fixes, planning
 from nightlab import scratchpad as memory
+from nightlab.brief.pieces import span
 from nightlab.budget import Bounds
 from nightlab.desks import Desks
 from nightlab.engine import Engine
@@ -110,6 +111,11 @@ class Thinker:
         for mind in filter(None, (self._first, self._second)):
             self._worker.learn(mind.researcher, experiments)
 
+    def wake(self) -> None:
+        """Ask now whom failures make wait: what a person did may have cured it."""
+        for mind in filter(None, (self._first, self._second)):
+            mind.patience.wake()
+
     def close(self) -> None:
         """Stop thinking, at once where a researcher can; whatever it started is dead then."""
         minds = filter(None, (self._first, self._second))
@@ -132,14 +138,9 @@ class Thinker:
         self._thought = self._put(self._now, task, self._engine.files_in_scope(), base=history.tip)
 
     def _put(
-        self,
-        mind: _Mind,
-        task: Task,
-        files: dict[str, str],
-        *,
-        base: str,
+        self, mind: _Mind, task: Task, files: dict[str, str], *, base: str,
         failure: Failure | None = None,
-    ) -> Thought:
+    ) -> Thought:  # fmt: skip
         engine = self._engine
         context = contexts.build(
             engine.history,
@@ -206,7 +207,8 @@ class Thinker:
             self._engine.record(Warned(text=f"{thought.researcher.name} proposes again"))
         if not proposal.changes or usage != Usage():  # turning constants costs nothing to book
             who = proposal.researcher or thought.researcher.name
-            self._book(thought, Answer.PROPOSED, usage, number=number, who=who)
+            told = "; ".join(proposal.told)
+            self._book(thought, Answer.PROPOSED, usage, number=number, detail=told, who=who)
         self._remember(proposal.scratchpad)
         return number
 
@@ -238,6 +240,7 @@ class Thinker:
     ) -> None:
         """Book it, and decide what follows."""
         mind, task = self._mind_of(thought), thought.context.task
+        who = thought.researcher.name
         answer = kind(error)
         if isinstance(error, ResearcherError) and isinstance(error.usage, Usage):
             usage = error.usage
@@ -254,17 +257,19 @@ class Thinker:
         was_away = mind.patience.away
         following = mind.patience.failed(
             answer,
-            "" if refused or task is not Task.PROPOSE else detail,
+            "" if refused or task is not Task.PROPOSE else detail.removeprefix(f"{who}: "),
             fallback=self._make_second is not None and mind is self._first,
             idea=next(iter(self._engine.history.backlog.open()), None),
             retry_after_s=getattr(error, "retry_after_s", None),
         )
         if following.step is Step.HAND_OVER and not was_away:
-            self._hand_over(answer, detail)
-        elif not refused and first_time and (not costly or following.wait_s > _LONG_S):
+            self._hand_over(answer, following.wait_s)
+        elif costly and following.wait_s > _LONG_S:
+            self._engine.record(Warned(text=f"{who} is asked again in {span(following.wait_s)}"))
+        elif not refused and first_time and not costly:
             self._engine.record(Warned(text=f"no proposal: {error.what}. {error.why}".strip()))
 
-    def _hand_over(self, answer: Answer, detail: str) -> None:
+    def _hand_over(self, answer: Answer, wait_s: float) -> None:
         """Another researcher goes on, having learnt all there is."""
         if self._second is None and self._make_second is not None:
             try:
@@ -277,8 +282,8 @@ class Thinker:
             self._worker.learn(self._second.researcher, settled)
         if self._second is not None:
             first, second = self._first.researcher.name, self._second.researcher.name
-            why = f"{answer.value.replace('_', ' ')}: {detail}"
-            text = f"{first} gives no proposals ({why}); {second} goes on meanwhile"
+            again = f"is asked again in {span(wait_s)}, or once you leave a `nightlab note`"
+            text = f"{first} gives none ({answer.words}); {second} goes on. {first} {again}"
             self._engine.record(Warned(text=text))
 
     # -- plans
@@ -350,21 +355,16 @@ class Thinker:
                 self._failures[number] = None
             return
         self._failures.pop(number, None)
-        self._book(thought, Answer.PROPOSED, usage, number=number)
+        told = "; ".join(proposal.told)
+        self._book(thought, Answer.PROPOSED, usage, number=number, detail=told)
         self._remember(proposal.scratchpad)
 
     # -- what is written down
 
     def _book(
-        self,
-        thought: Thought,
-        answer: Answer,
-        usage: Usage,
-        *,
-        number: int | None = None,
-        detail: str = "",
-        who: str = "",
-    ) -> None:
+        self, thought: Thought, answer: Answer, usage: Usage, *,
+        number: int | None = None, detail: str = "", who: str = "",
+    ) -> None:  # fmt: skip
         thoughtful = isinstance(thought.researcher, Thoughtful)
         if thoughtful and not usage.seconds:
             usage = msgspec.structs.replace(usage, seconds=round(thought.seconds, 3))

@@ -21,6 +21,7 @@ def status(found: dict[str, Any]) -> list[str]:
         f"tried      {_counts(counts)}; {found['runs']} runs",
         f"cost       {words.cost(found['cost'])}",
         *_per_keep(found["cost"]),
+        *_asked(found["cost"]),
     ]
     if objective["expression"]:
         lines.insert(2, f"           = {objective['expression']}")
@@ -42,6 +43,13 @@ def _per_keep(cost: dict[str, Any]) -> list[str]:
     return [f"           {words.cost(each)} for each keep"] if each and cost["tokens"] else []
 
 
+def _asked(cost: dict[str, Any]) -> list[str]:
+    """What came of asking researchers, the most frequent first."""
+    came = sorted(cost["answers"].items(), key=lambda item: -item[1])
+    told = ", ".join(f"{count} {answer.replace('_', ' ')}" for answer, count in came)
+    return [f"asked      {words.count(cost['asked'], 'time')}: {told}"] if came else []
+
+
 def _directions(found: dict[str, Any]) -> list[str]:
     """Where the search stands: the phase, the plateau, the ideas that wait."""
     lines = []
@@ -49,13 +57,15 @@ def _directions(found: dict[str, Any]) -> list[str]:
     if phase is not None:
         if phase["name"] is not None:
             until = f", until {phase['until']}" if phase["until"] else ""
-            done = f"{phase['experiments']} experiments in it{until}"
+            done = f"{words.count(phase['experiments'], 'experiment')} in it{until}"
             where = f"{phase['name']} ({phase['number']} of {phase['of']})"
             lines.append(f"phase      {where}: {done}; {', '.join(phase['rules'])}")
         lines += [f"warning    program.md: {text}" for text in phase["warnings"]]
-    lines.append(f"plateau    {at['stage']}: {at['since_keep']} experiments since the last keep")
+    since = words.count(at["since_keep"], "experiment")
+    lines.append(f"plateau    {at['stage']}: {since} since the last keep")
     if backlog["open"]:
-        lines.append(f"backlog    {backlog['open']} ideas wait")
+        wait = "waits" if backlog["open"] == 1 else "wait"
+        lines.append(f"backlog    {words.count(backlog['open'], 'idea')} {wait}")
         lines += [
             f"           {i['idea']}: {i['text'][:100]} (priority {i['priority']:g})"
             for i in backlog["top"]

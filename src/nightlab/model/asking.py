@@ -31,6 +31,11 @@ class Answer(StrEnum):
     FAILED = "failed"  # anything else
 
     @property
+    def words(self) -> str:
+        """For a person: ``rate limited``."""
+        return self.value.replace("_", " ")
+
+    @property
     def passes(self) -> bool:
         """Whether waiting cures it: then nobody is to blame and it is no attempt."""
         return self in (Answer.RATE_LIMITED, Answer.OVERLOADED, Answer.UNREACHABLE)
