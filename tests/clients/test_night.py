@@ -48,7 +48,7 @@ def test_a_night_survives_all_that_an_agent_and_its_provider_do_wrong(
 ) -> None:
     program = client(name)
     with ModelServer(nights.scenario("night")) as server:
-        night = begin(server, name, command=str(program), timeout="5s", plan_every=3)
+        night = begin(server, name, command=str(program), timeout="4s", plan_every=3)
         lab = night.run()
         night.until(nights.hangs(server, "a killed agent"))
         night.kill_agent()
@@ -123,7 +123,7 @@ def test_a_short_night(name: str, client: Client, begin: Begin) -> None:
 
 def test_a_night_of_a_model_without_an_agent(begin: Begin) -> None:
     with ModelServer(nights.scenario("llm"), tools_required=False) as server:
-        night = begin(server, "llm", timeout="3s", plan_every=3, price=nights.PRICE)
+        night = begin(server, "llm", timeout="2s", plan_every=3, price=nights.PRICE)
         lab = night.run()
         _locked_out_and_back(night)
         night.until(nights.hangs(server, "a long thought"))
@@ -164,3 +164,31 @@ def test_a_night_of_a_shell_script_that_is_only_in_nightlab_toml(begin: Begin) -
     assert {"keep": 4, "discard": 1}.items() <= status["experiments"].items()
     assert len(night.events("amended")) == 1
     assert status["cost"]["answers"]["overloaded"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "most", "key"), [("--max-tokens", "4000", "tokens"), ("--max-usd", "0.005", "usd")]
+)
+def test_a_bound_on_tokens_or_money_ends_a_night_within_one_call(
+    flag: str, most: str, key: str, begin: Begin
+) -> None:
+    with ModelServer(nights.scenario("llm"), tools_required=False) as server:
+        night = begin(server, "llm", plan_every=0, price=nights.PRICE)
+        night.end(night.run(flag, most))
+        status = nights.check(night, server)
+    assert status["ended"]["reason"] == "bound"
+    last = night.asked("proposed")[-1]["usage"]
+    one = last["usd"] if key == "usd" else last["tokens_in"] + last["tokens_out"]
+    assert float(most) <= status["cost"][key] < float(most) + one
+
+
+def test_an_agent_s_own_bound_on_money_is_what_is_left_of_the_night_s(
+    client: Client, begin: Begin
+) -> None:
+    program = client("claude")
+    with ModelServer(nights.scenario("night")) as server:
+        night = begin(server, "claude", command=str(program), plan_every=0)
+        night.end(night.run("--max-usd", "0.02"))
+        status = night.status()
+    assert status["ended"]["reason"] == "bound"
+    assert 0.02 <= status["cost"]["usd"] < 0.03  # a request costs less than a cent here
