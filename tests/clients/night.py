@@ -199,7 +199,7 @@ def check(night: Night, server: ModelServer) -> dict[str, Any]:
     for verdict in ("keep", "discard", "inconclusive", "crash"):
         assert counts[verdict] == verdicts.count(verdict)
     _check_branch(night, status, kept)
-    _check_papers(night, verdicts)
+    _check_papers(night, status, verdicts)
     _check_costs(night, status, server.requests)
     assert left_of(night.root) == []
     return status
@@ -222,12 +222,15 @@ def _check_branch(night: Night, status: dict[str, Any], kept: list[dict[str, Any
     assert strange <= {"nightlab.toml", ".nightlab/", "results.tsv"}
 
 
-def _check_papers(night: Night, verdicts: list[str]) -> None:
+def _check_papers(night: Night, status: dict[str, Any], verdicts: list[str]) -> None:
     ledger = (night.root / ".nightlab" / TAG / "results.tsv").read_text().splitlines()[1:]
     assert [line.split("\t")[3] for line in ledger].count("keep") == verdicts.count("keep")
     assert len(ledger) == len(verdicts)
     report = (night.root / ".nightlab" / TAG / "report" / "report.md").read_text()
     assert f"{verdicts.count('keep') - 1} kept, {verdicts.count('discard')} discarded" in report
+    cost = status["cost"]
+    least = "at least " if cost["unpriced"] else ""
+    assert f"Thinking cost {cost['tokens']:,} tokens for {least}{cost['usd']:.2f} USD: " in report
 
 
 def _check_costs(night: Night, status: dict[str, Any], requests: list[Request]) -> None:

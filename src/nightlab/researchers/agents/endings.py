@@ -111,7 +111,8 @@ def of_trouble(said: Said, finished: Finished, err: str, wall_s: float) -> Endin
             return known  # it was waiting for its provider all the time
         return Ending(Answer.HUNG, f"it was not done after {wall_s:g} s and was killed")
     if said.stop is Answer.LOOPED:
-        return Ending(Answer.LOOPED, "it used up its turns", said.error)
+        of = "the money that was left" if "budget" in said.error else "its turns"
+        return Ending(Answer.LOOPED, f"it used up {of}", said.error)
     by_code = said.ended is None
     ended = finished.exit_code == 0 if by_code else bool(said.ended)
     if ended and (by_code or not said.error):
