@@ -28,7 +28,8 @@ from nightlab.researchers import Context, Plan, Researcher, Settings, open_resea
 from nightlab.testing.contracts import alive, fresh_sleep
 from tests.support import Steps, lr, make_project
 
-GAVE_NOTHING = [a for a in Answer if a not in (Answer.PROPOSED, Answer.PLANNED)]
+LAST = (Answer.PROPOSED, Answer.PLANNED, Answer.STOPPED)  # nothing follows
+GAVE_NOTHING = [a for a in Answer if a not in LAST]
 FAULTS = [a for a in GAVE_NOTHING if not a.passes and not a.locked_out]
 
 

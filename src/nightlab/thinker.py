@@ -117,10 +117,15 @@ class Thinker:
             mind.patience.wake()
 
     def close(self) -> None:
-        """Stop thinking, at once where a researcher can; whatever it started is dead then."""
+        """End all thinking: what researchers started is dead then, what it cost is booked."""
         minds = filter(None, (self._first, self._second))
         self._worker.close(tuple(mind.researcher for mind in minds))
         self._desks.close()
+        thoughts = [*filter(None, (self._thought,)), *self._fixing.values()]
+        self._thought, self._fixing = None, {}
+        for thought in thoughts:
+            if thought.future.done() and isinstance(thought.researcher, Thoughtful):
+                self._book(thought, Answer.STOPPED, thought.spent())
 
     # -- ask and take
 
@@ -205,7 +210,8 @@ class Thinker:
             return None
         if self._mind_of(thought).patience.succeeded():
             self._engine.record(Warned(text=f"{thought.researcher.name} proposes again"))
-        if not proposal.changes or usage != Usage():  # turning constants costs nothing to book
+        thoughtful = isinstance(thought.researcher, Thoughtful)  # turning constants costs nothing
+        if usage != Usage() or (thoughtful and not proposal.changes):
             who = proposal.researcher or thought.researcher.name
             told = "; ".join(proposal.told)
             self._book(thought, Answer.PROPOSED, usage, number=number, detail=told, who=who)
@@ -239,8 +245,7 @@ class Thinker:
         self, thought: Thought, error: ScopeError | ResearcherError | ConfigError, usage: Usage
     ) -> None:
         """Book it, and decide what follows."""
-        mind, task = self._mind_of(thought), thought.context.task
-        who = thought.researcher.name
+        mind, task, who = self._mind_of(thought), thought.context.task, thought.researcher.name
         answer = kind(error)
         if isinstance(error, ResearcherError) and isinstance(error.usage, Usage):
             usage = error.usage
@@ -365,11 +370,8 @@ class Thinker:
         self, thought: Thought, answer: Answer, usage: Usage, *,
         number: int | None = None, detail: str = "", who: str = "",
     ) -> None:  # fmt: skip
-        thoughtful = isinstance(thought.researcher, Thoughtful)
-        if thoughtful and not usage.seconds:
+        if isinstance(thought.researcher, Thoughtful) and not usage.seconds:
             usage = msgspec.structs.replace(usage, seconds=round(thought.seconds, 3))
-        if usage == Usage() and answer is Answer.PROPOSED and not thoughtful:
-            return
         self._engine.record(
             Asked(
                 task=thought.context.task.value,

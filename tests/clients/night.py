@@ -20,7 +20,7 @@ from tests.support import git
 SCENARIOS = Path(__file__).parent / "scenarios"
 MODELS = {"claude": "claude-sonnet-4-5", "codex": "gpt-5.5", "gemini": "gemini-2.5-pro"}
 PRICE = {"input": 1.0, "output": 10.0}
-UNANSWERED = ("hung", "died")  # what such a call cost, the agent took with it
+UNANSWERED = ("hung", "died", "stopped")  # what such a call cost, the agent took with it
 TAG = "night"
 _WAIT_S = 60.0
 _CONFIG = """\

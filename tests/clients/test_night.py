@@ -61,7 +61,7 @@ def test_a_night_survives_all_that_an_agent_and_its_provider_do_wrong(
         told = {turn: prompts(server, turn) for turn in range(1, 13)}
 
     answers = status["cost"]["answers"]
-    once = ("refusal", "hung", "died", "no_credit", trouble)
+    once = ("refusal", "hung", "died", "no_credit", "stopped", trouble)
     assert {answer: answers.get(answer) for answer in once} == dict.fromkeys(once, 1)
     _check_story(night, name)
     tried = night.asked("proposed")[1]

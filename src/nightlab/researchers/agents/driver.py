@@ -164,6 +164,10 @@ class AgentResearcher:
             usage=self._usage(desk, order, said, finished),
         )
         self._told = ()
+        if self._closed:
+            raise self._error(
+                endings.Ending(Answer.STOPPED, "it was ended", "the lab closes"), call
+            )
         return call
 
     def _order(self, context: Context, desk: folders.Desk) -> Order:
@@ -273,8 +277,6 @@ class AgentResearcher:
             self._child = None
             if launch is not None:
                 launch.cleanup()
-        if self._closed:
-            raise ResearcherError(f"{self.name} was ended", "the lab closes")
         if broken is not None:
             raise ResearcherError(f"the box of {self.name} failed", broken, f"cat {desk.log}")
         return finished, refused
