@@ -26,6 +26,7 @@ from nightlab.cli import (
     finalizing,
     reading,
     running,
+    serving,
     setting_up,
 )
 from nightlab.errors import (
@@ -97,7 +98,16 @@ def _first_screen(
     return EXIT_DONE
 
 
-for _group in (setting_up, running, reading, finalizing, asking, checking, demonstrating):
+for _group in (
+    setting_up,
+    running,
+    reading,
+    finalizing,
+    asking,
+    serving,
+    checking,
+    demonstrating,
+):
     _group.register(app)
 
 
