@@ -275,15 +275,8 @@ class History:
         if before is not None:
             settled = msgspec.structs.replace(self.experiments[event.number], verdict=event.verdict)
             self.early.take(settled, before, self.study.objective)
-        kept = event.verdict is Verdict.KEEP
-        runs = tuple(_lean(run, curve=kept) for run in self.experiments[event.number].runs)
-        self._replace(
-            event.number,
-            verdict=event.verdict,
-            commit=event.commit,
-            settled_at=event.at,
-            runs=runs,
-        )
+        self._replace(event.number, verdict=event.verdict, commit=event.commit, settled_at=event.at)
+        self._lean(event.number, curve=True)
         self.trees.pop(event.number, None)
         self.fixes.pop(event.number, None)
         verdict = event.verdict
@@ -292,8 +285,7 @@ class History:
         self.since_refresh += 1
         if verdict is Verdict.KEEP:
             if before is not None:
-                old = tuple(_lean(run, curve=False) for run in before.runs)
-                self._replace(before.number, runs=old)
+                self._lean(before.number, curve=False)
             self.incumbent_number = event.number
             self.kept[event.commit] = event.number
             self.since_refresh = 0
@@ -303,6 +295,13 @@ class History:
         else:
             self.noise.close(event.number)
         self.digest.take(self.experiments[event.number], self.lab_seconds)
+        for number in self.digest.order[-1 - _CURVES : -_CURVES]:
+            if number != self.incumbent_number:
+                self._lean(number, curve=False)
+
+    def _lean(self, number: int, *, curve: bool) -> None:
+        runs = tuple(_lean(run, curve=curve) for run in self.experiments[number].runs)
+        self._replace(number, runs=runs)
 
     def _refused(self, event: Refused) -> None:
         self.refused += 1
@@ -355,6 +354,7 @@ class History:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)
 
 
+_CURVES = 4  # experiments settled last that keep their curves, to be shown
 _MACHINE = ("platform", "machine", "cpus", "gpus", "driver")
 
 
@@ -364,7 +364,7 @@ def _is_another(before: dict[str, str], now: dict[str, str]) -> bool:
 
 
 def _lean(run: Run, *, curve: bool) -> Run:
-    """A settled experiment's run: its traceback, and a curve nobody compares with, stay on disk.
+    """A settled experiment's run: its traceback, and a curve nobody looks at, stay on disk.
 
     A night of ten thousand must not hold them in memory.
     """

@@ -92,8 +92,8 @@ def _sections(history: History, context: Context, sources: Sources) -> dict[str,
         "program": _Section(
             0.20,
             lambda room: fenced(
-                "# program.md: what the person wants, in their own words. What the objective "
-                "and its parts mean stands here",
+                "# program.md: what the person wants and what the objective means, in their "
+                "own words",
                 sources.program.text,
                 "markdown",
                 room,
@@ -173,8 +173,8 @@ def _notes(notes: Sequence[str], room: int) -> str:
 def _refused(refused: Sequence[str], room: int) -> str:
     lines = (f"- {one_line(reason, 600)}" for reason in reversed(refused))
     return listed(
-        "# Your earlier attempts at this very proposal were refused (newest first). Do not "
-        "repeat them",
+        "# Your last attempts at this proposal gave nothing that could be run (newest first). "
+        "Do not repeat them",
         lines,
         room,
     )
@@ -224,11 +224,10 @@ def _diffs(history: History, context: Context, diff: Diff | None, room: int) -> 
 
 
 def _record(context: Context, history: History) -> str:
-    settled = len(history.digest.order)
-    if context.desk is None or not settled:
+    if context.desk is None or not history.digest.order:
         return ""
     return (
-        f"All {settled} experiments, with hypotheses, effects and reasons, stand in "
-        "`.nightlab/history.md` and `.nightlab/experiments.jsonl`: search them before you repeat "
-        "one. Where a line here says too little of an experiment, look it up there."
+        "# The whole record\n\nEvery settled experiment, with its hypothesis, effect and reason, "
+        "stands in `.nightlab/history.md` and `.nightlab/experiments.jsonl`. Search them before "
+        "you repeat one, and where a line above says too little."
     )

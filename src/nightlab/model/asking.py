@@ -23,12 +23,18 @@ class Answer(StrEnum):
     HUNG = "hung"  # it used up its time
     DIED = "died"  # its program crashed or was killed
     DENIED = "denied"  # it had no permission to do its work
+    STOPPED = "stopped"  # the lab ended while it thought
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     UNREACHABLE = "unreachable"
     NO_CREDIT = "no_credit"
     NO_AUTH = "no_auth"
     FAILED = "failed"  # anything else
+
+    @property
+    def words(self) -> str:
+        """For a person: ``rate limited``."""
+        return self.value.replace("_", " ")
 
     @property
     def passes(self) -> bool:
