@@ -94,7 +94,7 @@ LAYERS: list[list[str]] = [
         "project",
         "evaluators",
     ],
-    ["testing", "report", "plot", "demo", "cli", "__main__"],
+    ["testing", "report", "plot", "exchange", "demo", "cli", "__main__"],
 ]
 ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
@@ -114,6 +114,10 @@ HOMES = {
     "sqlite3": {"knowledge"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "csv": {"exchange"},
+    "mlflow": {"exchange"},
+    "wandb": {"exchange"},
+    "tensorboardX": {"exchange"},
 }
 PURE_FORBIDDEN = {"os", "pathlib", "time", "subprocess", "socket", "shutil", "threading", "random"}
 

@@ -24,6 +24,7 @@ from nightlab.cli import (
     checking,
     demonstrating,
     finalizing,
+    importing,
     reading,
     running,
     setting_up,
@@ -97,7 +98,7 @@ def _first_screen(
     return EXIT_DONE
 
 
-for _group in (setting_up, running, reading, finalizing, asking, checking, demonstrating):
+for _group in (setting_up, running, reading, finalizing, asking, importing, checking, demonstrating):
     _group.register(app)
 
 

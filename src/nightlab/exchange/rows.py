@@ -169,7 +169,13 @@ class _Segment:
 
     def _without_sentinels(self, rows: list[Row]) -> list[Row]:
         """Values that stand for none: 0 of a crash, 999, -1, a 0 that nothing comes near."""
-        real = [r.value for r in rows if r.value is not None and r.value not in {0.0, *_CODES}]
+        whole = [r for r in rows if r.status is not Status.CRASH]
+        real = [
+            r.value
+            for r in (whole if any(r.value is not None for r in whole) else rows)
+            if r.value is not None and r.value not in {0.0, *_CODES}
+        ]
+        zeros = sum(r.value == 0.0 for r in whole)
         largest = max(map(abs, real), default=0.0)
         usual = statistics.median(map(abs, real)) if real else 0.0
         one_sign = bool(real) and (min(real) > 0 or max(real) < 0)
@@ -181,6 +187,8 @@ class _Segment:
                 near = any(abs(v) < 0.05 * usual for v in real)
                 if row.status is Status.CRASH:
                     why = "0 of a crash"
+                elif not real and zeros > 2:
+                    why = "0, as in every row,"
                 elif one_sign and not near and row.status is not Status.KEEP:
                     why = f"0 under {row.word or 'no verdict'}"
                 elif one_sign and not near:
@@ -205,10 +213,14 @@ class _Segment:
             if not (row.description or row.commit) or row.value is None:
                 continue
             metrics = tuple(sorted(row.metrics.items()))
-            key = (row.commit or row.label, row.value, metrics, row.description, row.at)
-            before = seen.get(key)
-            seen[key] = at
-            if before is None:
+            said = (row.value, metrics, row.description)
+            keys = [(row.commit or row.label, *said, row.at)]
+            if len(row.description) > 20:
+                keys.append(said)  # judged again: another commit, another verdict, all else the same
+            before = next((seen[k] for k in keys if k in seen), None)
+            exactly = keys[0] in seen
+            seen |= dict.fromkeys(keys, at)
+            if before is None or not (exactly or rows[before].status is not row.status):
                 continue
             old = rows[before]
             other = "" if old.status is row.status else f", as {row.word or 'undecided'}"
