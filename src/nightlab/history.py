@@ -44,13 +44,7 @@ from nightlab.events import (
     Warned,
 )
 from nightlab.final import Finalization
-from nightlab.model import (
-    Experiment,
-    Outcome,
-    Run,
-    Verdict,
-    values_of,
-)
+from nightlab.model import Experiment, Outcome, Run, Verdict, values_of
 from nightlab.stats import Pool
 
 

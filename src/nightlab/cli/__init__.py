@@ -98,7 +98,16 @@ def _first_screen(
     return EXIT_DONE
 
 
-for _group in (setting_up, running, reading, finalizing, asking, importing, checking, demonstrating):
+for _group in (
+    setting_up,
+    running,
+    reading,
+    finalizing,
+    asking,
+    importing,
+    checking,
+    demonstrating,
+):
     _group.register(app)
 
 

@@ -281,7 +281,10 @@ def _need_direction(metric: str, *, ask: bool) -> Better:
 
 
 def answer(question: str, choices: Sequence[str] = ()) -> str:
-    """Ask until there is an answer, one of ``choices`` where there are any. Raises KeyboardInterrupt at the end of the input."""
+    """Ask until there is an answer, one of ``choices`` where there are any.
+
+    Raises KeyboardInterrupt at the end of the input.
+    """
     options = f" [{'/'.join(choices)}]" if choices else ""
     while True:
         try:

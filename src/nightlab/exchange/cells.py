@@ -33,10 +33,11 @@ _WORDS: dict[str, Status] = {
     }.items()
     for word in words.split()
 }
-_NOTHING = frozenset(
+_ABSENT = (
     "- -- — – n/a na none null nan inf -inf +inf infinity fail failed diverged pending tbd todo "
-    "? skipped skip error crash crashed oom timeout unknown missing".split()
+    "? skipped skip error crash crashed oom timeout unknown missing"
 )
+_NOTHING = frozenset(_ABSENT.split())
 
 
 def number(cell: object) -> tuple[float | None, str]:

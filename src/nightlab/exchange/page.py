@@ -16,7 +16,7 @@ _MENDED = 30
 
 def lines(chosen: Chosen, seen: Honest) -> list[str]:
     """The figures in a few sentences, for a terminal and for the top of the page."""
-    return [*_ledger(chosen, seen), *_keeps(chosen, seen), *_noise(seen)]
+    return [*_ledger(chosen, seen), *_keeps(seen), *_noise(seen)]
 
 
 def page(chosen: Chosen, seen: Honest, *, plot: str | None = None) -> str:
@@ -69,7 +69,7 @@ def _ledger(chosen: Chosen, seen: Honest) -> Iterator[str]:
             )
 
 
-def _keeps(chosen: Chosen, seen: Honest) -> Iterator[str]:
+def _keeps(seen: Honest) -> Iterator[str]:
     if seen.looked:
         yield (
             f"{seen.records} of {count(seen.looked, 'measured row')} after the first beat all "
@@ -120,9 +120,9 @@ def _kept_table(chosen: Chosen, seen: Honest) -> Iterator[str]:
 
 def _missed(seen: Honest) -> Iterator[str]:
     if seen.missed:
-        yield "## Better than the kept record, and not kept"
+        yield "## Better than the kept record, not kept"
         yield "\n".join(
-            f"- row {r.number}, {number(r.value, seen.sigma)}, {escape(r.word or 'undecided', 60)}: "
+            f"- row {r.number}, {number(r.value, seen.sigma)}, {escape(r.word or '—', 60)}: "
             f"{escape(r.description)}"
             for r in seen.missed[:_STEPS]
         )

@@ -45,7 +45,8 @@ def read(path: Path, *, metric: str | None = None) -> Ledger:
     else:
         raise ImportFailed(f"there is nothing at {path}", "a ledger's file or folder", "ls")
     found, more = rows.segments(blocks, metric=metric)
-    if not any(segment.rows for segment in found):
+    every_row = (row for segment in found for row in segment.rows)
+    if not any(r.value is not None or r.word or r.commit or r.description for r in every_row):
         raise ImportFailed(
             f"no rows of experiments in {path}",
             f"read as {form}",
@@ -149,7 +150,9 @@ def _folder(path: Path) -> tuple[str, list[Block], list[Repair], bytes]:
         found = _attempts(folder)
         if found is not None:
             return found
-    graphs = [p for p in (path / "graph.json", *sorted(path.glob(".evo/run_*/graph.json"))) if p.is_file()]
+    graphs = [
+        p for p in (path / "graph.json", *sorted(path.glob(".evo/run_*/graph.json"))) if p.is_file()
+    ]
     if graphs:
         graph = graphs[-1]
         data = _bytes(graph)
@@ -159,7 +162,9 @@ def _folder(path: Path) -> tuple[str, list[Block], list[Repair], bytes]:
             if better is not None:
                 block.better, block.better_from = better, "outcome.json says so"
         if len(graphs) > 1:
-            repairs.append(Repair(0, f"{len(graphs)} runs: the last one, {graph.parent.name}, read"))
+            repairs.append(
+                Repair(0, f"{len(graphs)} runs: the last one, {graph.parent.name}, read")
+            )
         return form, blocks, repairs, data
     for name in _KNOWN:
         if (path / name).is_file():
@@ -196,7 +201,9 @@ def _attempts(folder: Path) -> tuple[str, list[Block], list[Repair], bytes] | No
     if not objects:
         return None
     form, blocks = records.of_objects(objects, repairs)
-    task = next((p for p in (folder / "../../../task.yaml", folder / "task.yaml") if p.is_file()), None)
+    task = next(
+        (p for p in (folder / "../../../task.yaml", folder / "task.yaml") if p.is_file()), None
+    )
     if task is not None:
         for line in task.read_text(encoding="utf-8", errors="replace").splitlines()[:2000]:
             better = tables.better_said(line) if "direction" in line.lower() else None

@@ -315,7 +315,9 @@ def _leo(found: list[Parsed], repairs: list[Repair]) -> Iterator[Block]:
     for line, o, _raw in found:
         if "iteration" not in o:
             repairs.append(Repair(line, "the summary line, left out"))
-    yield _block([Record(line, _flat(o), raw) for line, o, raw in rows], metric="metric", kind="leo")
+    yield _block(
+        [Record(line, _flat(o), raw) for line, o, raw in rows], metric="metric", kind="leo"
+    )
 
 
 def _plain(found: list[Parsed], _: list[Repair]) -> Iterator[Block]:

@@ -9,28 +9,33 @@ from dataclasses import dataclass
 from nightlab.exchange import cells
 from nightlab.exchange.values import Block, Record
 
-_COMMIT = "commit commit_hash sha git_sha hash commit_sha commit_id candidate_sha cand_hash".split()
-_NUMBER = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_COMMIT = _words("commit commit_hash sha git_sha hash commit_sha commit_id candidate_sha cand_hash")
+_NUMBER = _words(
     "run iteration iter experiment exp exp_id experiment_id id number n no # trial trial_id "
     "trial_number step sequence cycle round index idx gen generation session optuna_trial thesis"
-).split()
-_STATUS = "status decision verdict outcome result keep kept accepted state".split()
-_TEXT = (
+)
+_STATUS = _words("status decision verdict outcome result keep kept accepted state")
+_TEXT = _words(
     "description desc summary change_summary experiment_description change rationale strategy "
     "notes note name idea label title message comment details attempt action"
-).split()
-_CATEGORY = "category kind lane family type tag tags track kernel_type".split()
-_TIME = "timestamp time datetime date measured_at finished_at updated_at created_at ts".split()
-_TARGET = "target task dataset benchmark instrument".split()
-_PRIMARY = "metric primary_metric metric_value metric_after score objective value".split()
-_AGENT = "agent agent_id worker author method backend model strategy_name".split()
+)
+_CATEGORY = _words("category kind lane family type tag tags track kernel_type")
+_TIME = _words("timestamp time datetime date measured_at finished_at updated_at created_at ts")
+_TARGET = _words("target task dataset benchmark instrument")
+_PRIMARY = _words("metric primary_metric metric_value metric_after score objective value")
+_AGENT = _words("agent agent_id worker author method backend model strategy_name")
 # Numbers that tell of a run's cost, its setting or of another row: never what is optimised,
 # unless a person names them.
 _SIDE = re.compile(
     r"(^|_)(memory|mem|vram|ram|gpu|cpu|mfu|steps?|params|batch|seed|budget|duration|seconds|"
     r"minutes|elapsed|wall|unix|delta|diff|improvement|before|baseline|std|sd|var|p|pval|pvalue|"
     r"prior|confidence|errors|invoices|cost|lines|segment|port|epoch|epochs|time|session|frames|"
-    r"returncode|attempt|clock|train)($|_)|_(mb|gb|kb|bytes)$"
+    r"returncode|attempt|clock|train|length|size|depth)($|_)|_(mb|gb|kb|bytes)$"
 )
 
 
@@ -103,9 +108,7 @@ def _is_named(columns: Sequence[str]) -> bool:
     return any(known(c) for c in columns)
 
 
-def _status(
-    columns: Sequence[str], sample: Sequence[Record], names: dict[str, str]
-) -> str | None:
+def _status(columns: Sequence[str], sample: Sequence[Record], names: dict[str, str]) -> str | None:
     """The column of verdicts: by name where its words are any, else by its words."""
 
     def told(column: str) -> int:
@@ -130,17 +133,17 @@ def _status(
 
 
 def _is_flag(column: str, sample: Sequence[Record]) -> bool:
-    """true and false in a column without a name may mean anything."""
+    """Yes and no in a column without a name may mean anything."""
     words = {str(r.cells.get(column, "")).strip().lower() for r in sample}
     return words <= {"true", "false", "yes", "no", ""}
 
 
 def _is_numeric(column: str, sample: Sequence[Record]) -> bool:
-    """Whether numbers stand in a column, apart from cells that say there is none."""
+    """Whether mostly numbers stand in a column, apart from cells that say there is none."""
     filled = [r.cells.get(column) for r in sample]
     filled = [c for c in filled if not cells.is_nothing(c)]
     with_number = sum(cells.number(c)[0] is not None for c in filled)
-    return with_number > 0 and with_number >= 0.8 * len(filled)
+    return with_number > 0 and with_number > 0.5 * len(filled)
 
 
 def _width(column: str, sample: Sequence[Record]) -> int:

@@ -40,9 +40,7 @@ def segments(
     return found, repairs
 
 
-def _by_target(
-    block: Block, seen: Roles, repairs: list[Repair]
-) -> list[tuple[str, list[Record]]]:
+def _by_target(block: Block, seen: Roles, repairs: list[Repair]) -> list[tuple[str, list[Record]]]:
     if sum(bool(_text(r, seen.target)) for r in block.records) < 0.8 * len(block.records):
         return [(block.name, block.records)]
     groups: dict[str, list[Record]] = {}
@@ -51,7 +49,9 @@ def _by_target(
     if len(groups) == 1 or len(groups) > max(2, len(block.records) // 3):
         return [(block.name, block.records)]
     repairs.append(
-        Repair(block.records[0].line, f"{len(groups)} targets in column {seen.target}: a segment each")
+        Repair(
+            block.records[0].line, f"{len(groups)} targets in column {seen.target}: a segment each"
+        )
     )
     return [(f"{seen.target} {name}".strip(), records) for name, records in groups.items()]
 
@@ -71,7 +71,9 @@ class _Segment:
     def make(self, number: int, name: str, records: Sequence[Record]) -> Segment:
         block, seen = self.block, self.seen
         records = self._in_order(self._without_details(records))
-        read = [cells.number(r.cells.get(seen.metric)) if seen.metric else (None, "") for r in records]
+        read = [
+            cells.number(r.cells.get(seen.metric)) if seen.metric else (None, "") for r in records
+        ]
         units = Counter(unit for value, unit in read if value is not None and unit)
         rows: list[Row] = []
         for at, (record, (value, unit)) in enumerate(zip(records, read, strict=True), 1):
@@ -96,13 +98,15 @@ class _Segment:
         )
 
     def _without_details(self, records: Sequence[Record]) -> Sequence[Record]:
-        """leo's parallel workers write rows 5a, 5b; the row 5 is the experiment."""
+        """Parallel workers of leo's write rows 5a, 5b; the row 5 is the experiment."""
         if self.block.kind != "leo" or not self.seen.number:
             return records
         found = []
         for record in records:
             if re.fullmatch(r"\d+[a-z]+", _text(record, self.seen.number, 20)):
-                self.repair(record.line, "a worker's row, left out", _text(record, self.seen.number))
+                self.repair(
+                    record.line, "a worker's row, left out", _text(record, self.seen.number)
+                )
             else:
                 found.append(record)
         return found
@@ -214,9 +218,11 @@ class _Segment:
                 continue
             metrics = tuple(sorted(row.metrics.items()))
             said = (row.value, metrics, row.description)
-            keys = [(row.commit or row.label, *said, row.at)]
+            keys: list[tuple[object, ...]] = [(row.commit or row.label, *said, row.at)]
             if len(row.description) > 20:
-                keys.append(said)  # judged again: another commit, another verdict, all else the same
+                keys.append(
+                    said
+                )  # judged again: another commit, another verdict, all else the same
             before = next((seen[k] for k in keys if k in seen), None)
             exactly = keys[0] in seen
             seen |= dict.fromkeys(keys, at)

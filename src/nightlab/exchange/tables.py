@@ -23,7 +23,7 @@ Split = Callable[[str], list[str]]
 
 
 def better_said(text: str) -> Better | None:
-    """The direction that a word of a file names: lower, higher_is_better, max, minimize…"""
+    """The direction that a word of a file names: lower, higher_is_better, minimize…, if any."""
     found = _DIRECTION.search(text)
     if found is None:
         return None
@@ -168,7 +168,9 @@ class _Table:
     def _fits(self, row: Sequence[str]) -> bool:
         """Whether cells stand where the header says: a verdict and numbers in their columns."""
         named = dict(zip(map(roles.plain, self.columns), row, strict=False))
-        verdict = next((named[w] for w in ("status", "decision", "verdict", "result") if w in named), None)
+        verdict = next(
+            (named[w] for w in ("status", "decision", "verdict", "result") if w in named), None
+        )
         if verdict is not None and cells.status(verdict) is None and verdict.strip():
             return False
         checked = [n for n in self._number_columns() if n < len(row)]
@@ -185,7 +187,9 @@ class _Table:
 
     def _shifted(self, row: Sequence[str]) -> bool:
         """Whether the verdict stands at the end of a longer row: it is of another layout."""
-        return cells.status(row[-1]) is not None and cells.status(row[len(self.columns) - 1]) is None
+        return (
+            cells.status(row[-1]) is not None and cells.status(row[len(self.columns) - 1]) is None
+        )
 
     # -- blocks
 
@@ -208,7 +212,9 @@ class _Table:
                     self.repair(line, "does not fit the columns: left out", f"{width} cells")
                 continue
             names = tuple(f"column {n + 1}" for n in range(width))
-            self.repair(rows[0][0], "rows of another layout: a segment of their own", f"{len(rows)}")
+            self.repair(
+                rows[0][0], "rows of another layout: a segment of their own", f"{len(rows)}"
+            )
             records = [
                 Record(
                     line,

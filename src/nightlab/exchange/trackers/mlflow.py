@@ -96,7 +96,12 @@ def _add_run(client: Any, home: str, parent: str, run: Run, start: int) -> None:
 
 
 def _log(
-    client: Any, run: str, metrics: Mapping[str, float], step: int, at: int, params: Mapping[str, str]
+    client: Any,
+    run: str,
+    metrics: Mapping[str, float],
+    step: int,
+    at: int,
+    params: Mapping[str, str],
 ) -> None:
     kept = [Metric(_name(k), v, at, step) for k, v in metrics.items()][:_MOST]
     named = [Param(_name(k), _text(v, 500)) for k, v in params.items()][:90]
