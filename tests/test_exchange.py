@@ -201,7 +201,9 @@ def test_a_zero_among_values_of_both_signs_is_a_value(tmp_path: Path) -> None:
 
 def test_newest_first_by_time_is_turned_round(tmp_path: Path) -> None:
     head = "timestamp\tcommit\tval_loss\tstatus\tdescription"
-    lines = [f"2026-03-0{day}T10:00:00Z\taaaaaa{day}\t0.{day}\tkeep\tn{day}" for day in (5, 4, 3, 2)]
+    lines = [
+        f"2026-03-0{day}T10:00:00Z\taaaaaa{day}\t0.{day}\tkeep\tn{day}" for day in (5, 4, 3, 2)
+    ]
     ledger = read(written(tmp_path, table(*lines, head=head)))
     assert [r.description for r in rows(ledger)] == ["n2", "n3", "n4", "n5"]
     assert any("newest first" in r.what for r in ledger.repairs)
@@ -261,7 +263,12 @@ def test_pi_segments_metrics_and_borrowed_commits(tmp_path: Path) -> None:
     text = "\n".join(map(json.dumps, log)) + "\n{broken\n"
     ledger = read(written(tmp_path, text, "log.jsonl"))
     one, two = ledger.segments
-    assert (one.metric, one.better, two.metric, two.better) == ("ms", Better.LOWER, "rps", Better.HIGHER)
+    assert (one.metric, one.better, two.metric, two.better) == (
+        "ms",
+        Better.LOWER,
+        "rps",
+        Better.HIGHER,
+    )
     assert [(r.value, r.commit, r.status.value) for r in rows(ledger)] == [
         (5.0, "aaaaaaa", "keep"),
         (None, None, "crash"),
@@ -285,7 +292,11 @@ def test_leo_and_uditgoenka_tables_and_their_state(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(json.dumps({"config": {"direction": "lower"}}))
     segment = read(path).segments[0]
     assert (segment.metric, segment.better) == ("metric", Better.LOWER)
-    assert [(r.label, r.commit) for r in segment.rows] == [("0", "aaaaaaa"), ("1", None), ("2", "bbbbbbb")]
+    assert [(r.label, r.commit) for r in segment.rows] == [
+        ("0", "aaaaaaa"),
+        ("1", None),
+        ("2", "bbbbbbb"),
+    ]
     written(tmp_path, "# metric_direction: higher_is_better\n" + text)
     assert read(path).segments[0].better is Better.HIGHER
 
@@ -390,7 +401,9 @@ def test_a_direction_that_nobody_told_is_an_error_that_names_the_flag() -> None:
     assert choose(ledger, better=Better.HIGHER).better is Better.HIGHER
 
 
-def test_segments_and_metrics_that_nobody_told_are_errors_that_name_the_flag(tmp_path: Path) -> None:
+def test_segments_and_metrics_that_nobody_told_are_errors_that_name_the_flag(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(UsageError, match="segments") as refused:
         choose(read(HERE / "Shopify__bluejay__2.jsonl"))
     assert refused.value.hint == "--segment 1"
@@ -503,7 +516,10 @@ def test_nul_bad_utf8_and_absurd_numbers_do_not_stop_the_rest(tmp_path: Path) ->
     assert {4, 5, 6, 7} <= {r.line for r in ledger.repairs}
 
 
-@given(st.text(max_size=400) | st.lists(st.text(alphabet="\t\n ab0.9#-|,keep", max_size=60)).map("\n".join))
+@given(
+    st.text(max_size=400)
+    | st.lists(st.text(alphabet="\t\n ab0.9#-|,keep", max_size=60)).map("\n".join)
+)
 def test_no_text_breaks_the_parser(text: str) -> None:
     blocks, repairs = tables.parse(text)
     found, _ = exchange.rows.segments(blocks)
@@ -515,11 +531,15 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     st.lists(
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-            lambda inner: st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(["run", "metric", "status", "type", "score", "commit", "x", "metrics"]),
-                inner,
-                max_size=5,
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["run", "metric", "status", "type", "score", "commit", "x", "metrics"]
+                    ),
+                    inner,
+                    max_size=5,
+                )
             ),
             max_leaves=12,
         ),
@@ -540,7 +560,10 @@ def test_no_json_breaks_the_parser(values: list[Any]) -> None:
 
 
 def test_prior_ideas_are_bounded_and_what_was_kept_comes_first(tmp_path: Path) -> None:
-    lines = [f"{n:07x}\t{2 - n / 1e4}\t1\t{'keep' if n % 4 == 0 else 'discard'}\tchange {n} {'x' * 999}" for n in range(2000)]
+    lines = [
+        f"{n:07x}\t{2 - n / 1e4}\t1\t{'keep' if n % 4 == 0 else 'discard'}\tchange {n} {'x' * 999}"
+        for n in range(2000)
+    ]
     event = prior.event(choose(read(written(tmp_path, table(*lines)))))
     assert len(event.ideas) == prior.MOST
     assert [i.status for i in event.ideas[:50]] == ["keep"] * 50

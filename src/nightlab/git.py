@@ -300,7 +300,17 @@ class Repo:
         full = f"refs/heads/{branch}"
         # Nobody is there to be asked for a password; helpers and keys that ask nobody still work.
         env = {"SSH_ASKPASS_REQUIRE": "never", "GIT_ASKPASS": "true"}
-        self._call("push", "--quiet", "--no-follow-tags", "--recurse-submodules=no", "--", remote, f"{full}:{full}", env=env, timeout_s=timeout_s)
+        self._call(
+            "push",
+            "--quiet",
+            "--no-follow-tags",
+            "--recurse-submodules=no",
+            "--",
+            remote,
+            f"{full}:{full}",
+            env=env,
+            timeout_s=timeout_s,
+        )
 
     def merge(self, base: str, ours: str, theirs: str) -> str | None:
         """The tree of ``theirs`` with the changes from ``base`` to ``ours`` on top.

@@ -46,7 +46,7 @@ def read(path: Path, *, metric: str | None = None) -> Ledger:
         raise ImportFailed(f"there is nothing at {path}", "a ledger's file or folder", "ls")
     found, more = rows.segments(blocks, metric=metric)
     every_row = (row for segment in found for row in segment.rows)
-    if not any(r.value is not None or r.word or r.commit or r.description for r in every_row):
+    if not any(r.value is not None or r.word or r.commit or r.label for r in every_row):
         raise ImportFailed(
             f"no rows of experiments in {path}",
             f"read as {form}",
