@@ -234,8 +234,10 @@ def test_windows_bytes_literal_tabs_and_a_second_header_are_mended(tmp_path: Pat
     [
         'commit,val_loss,status,description\naaaaaaa,0.5,keep,"one, two"\nbbbbbbb,0.4,discard,x\n',
         "commit;val_loss;status;description\naaaaaaa;0.5;keep;one, two\nbbbbbbb;0.4;discard;x\n",
-        "| commit | val_loss | status | description |\n|---|---:|---|---|\n"
-        "| aaaaaaa | 0.5 | keep | one, two |\n| bbbbbbb | 0.4 | discard | x |\n",
+        (
+            "| commit | val_loss | status | description |\n|---|---:|---|---|\n"
+            "| aaaaaaa | 0.5 | keep | one, two |\n| bbbbbbb | 0.4 | discard | x |\n"
+        ),
     ],
 )
 def test_csv_semicolons_and_markdown_are_tables_too(tmp_path: Path, text: str) -> None:

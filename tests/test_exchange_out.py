@@ -19,10 +19,9 @@ from nightlab.exchange.choosing import choose
 from nightlab.history import History, fold
 from nightlab.lab import open_study
 from nightlab.model import Verdict
-from tests.support import Reader, Steps, drive, lr, make_project
+from tests.support import TRAIN, Reader, Steps, drive, git, lr, make_project
 
 LEDGERS = Path(__file__).parent / "ledgers"
-CRASH = ("LR = ", "LR = 1/0 if True else ")
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +91,7 @@ def test_a_cell_of_the_csv_is_no_formula_of_a_spreadsheet() -> None:
 # -- trackers, through their own libraries
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries' own
 def test_mlflow_gets_a_parent_per_experiment_with_its_runs_nested(
     night: tuple[Path, History], tmp_path: Path
 ) -> None:
@@ -116,6 +116,7 @@ def test_mlflow_gets_a_parent_per_experiment_with_its_runs_nested(
     assert second.data.tags["nightlab.verdict"] == "keep"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorboard_reads_back_what_was_measured(
     night: tuple[Path, History], tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_tensorboard_reads_back_what_was_measured(
     assert [s.step for s in events.Scalars("incumbent/val_loss")] == [1, 2]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_wandb_writes_files_and_sends_nothing(
     night: tuple[Path, History], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +179,19 @@ def test_an_imported_ledger_is_known_to_the_researcher_and_measures_nothing(tmp_
     assert "Prior ideas, to be re-validated" in brief
     assert "N_LAYERS=0 pure linear 7 params LR=1e-2 · it kept this" in brief
     assert opened.engine.history.counts.total == 2
+
+
+def test_what_was_imported_outlives_a_baseline_that_did_not_run(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p", train="raise SystemExit(3)\n")
+    log = str(LEDGERS / "miolini__autoresearch-macos.tsv")
+    assert main(["import", "-C", str(root), log, "--into", "mar5"]) == 0
+    drive(root, Steps([lr(0.05)]), 2, tag="mar5")
+    assert folded(root, "mar5").counts.crash == 1
+    (root / "train.py").write_text(TRAIN.replace("NOISE", "0.001"))
+    git(root, "commit", "-qam", "mended")
+    _, opened = drive(root, Steps([lr(0.05)]), 2, tag="mar5")
+    assert opened.engine.history.counts.total == 2
+    assert len(opened.engine.history.priors) == 1
 
 
 def test_hostile_words_of_a_ledger_stay_inside_the_fence_of_the_brief(tmp_path: Path) -> None:

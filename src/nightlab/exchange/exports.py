@@ -10,7 +10,7 @@ from typing import Any
 
 from nightlab import ledger, views
 from nightlab.history import History
-from nightlab.model import Experiment, Outcome, Verdict
+from nightlab.model import Experiment, Verdict
 from nightlab.process import clean
 
 # pi knows no "inconclusive": like a discard, it leaves the branch where it was.
@@ -102,9 +102,12 @@ def csv_runs(history: History) -> Iterator[str]:
         yield _csv([*cells, *(run.metrics.get(n) for n in names)])
 
 
-def measured(experiment: Experiment, metric: str) -> bool:
-    """Whether any run of an experiment gave the objective."""
-    return any(r.outcome is Outcome.OK and metric in r.metrics for r in experiment.runs)
+def figures(history: History, row: dict[str, Any]) -> dict[str, float]:
+    """Each metric's mean of a row of ``views``; the objective's is the judge's own estimate."""
+    found: dict[str, float] = dict(row["metrics"])
+    if row["value"] is not None:
+        found[history.study.objective.metric] = row["value"]
+    return found
 
 
 def _line(value: dict[str, Any]) -> str:

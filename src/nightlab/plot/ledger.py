@@ -45,7 +45,8 @@ def draw(points: Sequence[Point], metric: str, better: Better, title: str, path:
 
 def _compose(axes: Any, points: Sequence[Point], better: Better) -> None:
     measured = [(n, v, s) for n, v, s in points if v is not None and s != "crash"]
-    low, high = _limits([v for _, v, _ in measured], better)
+    kept = [v for _, v, status in measured if status == "keep"]
+    low, high = _limits([v for _, v, _ in measured], kept, better)
     axes.set_ylim(low, high)
     last = max((n for n, _, _ in points), default=1)
     axes.set_xlim(0, last + max(1.0, 0.02 * last))
@@ -77,13 +78,13 @@ def _compose(axes: Any, points: Sequence[Point], better: Better) -> None:
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=6, frameon=False, fontsize=8)
 
 
-def _limits(values: Sequence[float], better: Better) -> tuple[float, float]:
-    """All of the better side, and of the worse side what lies within 90 % of the rows."""
+def _limits(values: Sequence[float], kept: Sequence[float], better: Better) -> tuple[float, float]:
+    """All of the better side and all that was kept, and else what 90 % of the rows reach."""
     if not values:
         return 0.0, 1.0
     ordered = sorted(better.sign * v for v in values)
     bottom = ordered[math.floor(0.1 * (len(ordered) - 1))]
-    top = ordered[-1]
+    bottom, top = min([bottom, *(better.sign * v for v in kept)]), ordered[-1]
     span = (top - bottom) or abs(top) * 0.02 or 1.0
     bottom, top = bottom - 0.08 * span, top + 0.08 * span
     return (bottom, top) if better.sign > 0 else (-top, -bottom)

@@ -15,6 +15,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.tracking import MlflowClient
 
 from nightlab import views
+from nightlab.exchange.exports import figures
 from nightlab.history import History
 from nightlab.model import Experiment, Outcome, Run
 from nightlab.process import clean
@@ -71,7 +72,7 @@ def _add(client: Any, home: str, history: History, experiment: Experiment) -> No
     ).info.run_id
     for run in experiment.runs:
         _add_run(client, home, parent, run, start)
-    metrics = dict(row["metrics"])
+    metrics = figures(history, row)
     params = {c.name: "" if c.new is None else str(c.new) for c in experiment.claim.changes}
     _log(client, parent, metrics, experiment.number, start, params)
     end = _ms(experiment.settled_at or experiment.started_at)

@@ -8,6 +8,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from nightlab import views
+from nightlab.exchange.exports import figures
 from nightlab.history import History
 from nightlab.model import Verdict
 from nightlab.report.words import escape
@@ -28,7 +29,7 @@ def export(history: History, to: str) -> int:
             row = views.row(experiment, metric)
             at = experiment.settled_at or experiment.started_at
             number, verdict = experiment.number, row["verdict"]
-            for name, value in row["metrics"].items():
+            for name, value in figures(history, row).items():
                 writer.add_scalar(f"experiments/{name}", value, number, at)
             if experiment.verdict is Verdict.KEEP and row["value"] is not None:
                 writer.add_scalar(f"incumbent/{metric}", row["value"], number, at)

@@ -8,6 +8,7 @@ from pathlib import Path
 import wandb
 
 from nightlab import views
+from nightlab.exchange.exports import figures
 from nightlab.history import History
 from nightlab.model import Experiment
 from nightlab.process import clean
@@ -53,7 +54,7 @@ def _add(history: History, experiment: Experiment, folder: Path) -> None:
     ) as tracked:  # fmt: skip
         for step, run in enumerate(experiment.runs):
             tracked.log({**run.metrics, "seed": run.seed}, step=step)
-        tracked.summary.update(row["metrics"])
+        tracked.summary.update(figures(history, row))
         tracked.summary["verdict"] = row["verdict"]
         tracked.summary["reason"] = clean(row["reason"])[:2000]
 
