@@ -94,7 +94,7 @@ LAYERS: list[list[str]] = [
         "project",
         "evaluators",
     ],
-    ["testing", "report", "plot", "exchange", "demo", "cli", "__main__"],
+    ["testing", "report", "plot", "exchange", "demo", "skill", "mcp", "cli", "__main__"],
 ]
 ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
@@ -105,13 +105,14 @@ HOMES = {
     "pynvml": {"devices"},
     "signal": {"process", "_call", "_cgroup", "_shim", "_sweep", "signals", "testing"},
     "fcntl": {"journal"},
-    "tomllib": {"config", "researchers", "project", "cli", "testing"},
+    "tomllib": {"config", "researchers", "project", "skill", "cli", "testing"},
     "optuna": {"researchers"},
     "libcst": {"researchers"},
     "scipy": {"stats"},
     "matplotlib": {"plot"},
     "pypdf": {"knowledge"},
     "sqlite3": {"knowledge"},
+    "mcp": {"mcp"},
     "typer": {"cli"},
     "rich": {"cli"},
     "csv": {"exchange"},

@@ -10,6 +10,20 @@ from nightlab import _proc, _shim
 MARKER = "NIGHTLAB_RUN"
 
 
+def _lineage(rows: dict[int, tuple[int, bool, int]]) -> set[int]:
+    found = {os.getpid()}
+    pid = os.getpid()
+    while pid in rows and pid > 1:
+        found.add(pid)
+        pid = rows[pid][0]
+    return found
+
+
+def lineage() -> set[int]:
+    """The pids of this process and of all that it descends from but the first of the system."""
+    return _lineage(_proc.table())
+
+
 def sweep(marker_prefix: str) -> list[int]:
     """Kill every process of this user whose NIGHTLAB_RUN starts so, and its descendants.
 
@@ -21,11 +35,7 @@ def sweep(marker_prefix: str) -> list[int]:
 
     def find() -> set[int]:
         rows = _proc.table()
-        spared = {os.getpid()}
-        pid = os.getpid()
-        while pid in rows and pid > 1:
-            spared.add(pid)
-            pid = rows[pid][0]
+        spared = _lineage(rows)
         marked = {pid for pid in rows if pid not in spared and _carries(pid, wanted)}
         # The parent may be a shim that its run has stopped: awake, it kills what we cannot see.
         for pid in marked:

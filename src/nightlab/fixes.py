@@ -82,7 +82,7 @@ def _project_file(path: str, project_files: Collection[str]) -> str | None:
     return None
 
 
-def log_tail(log: Path) -> tuple[str, ...]:
+def log_tail(log: Path, most: int = _LOG_LINES) -> tuple[str, ...]:
     """The last lines of a log, cleaned and bounded; none when it cannot be read."""
     try:
         with log.open("rb") as file:
@@ -92,4 +92,4 @@ def log_tail(log: Path) -> tuple[str, ...]:
     except OSError:
         return ()
     lines: Sequence[str] = [line[:_LINE_CHARS] for line in text.splitlines() if line.strip()]
-    return tuple(lines[-_LOG_LINES:])
+    return tuple(lines[-most:])

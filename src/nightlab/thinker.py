@@ -24,7 +24,7 @@ from nightlab.events import Asked, Warned
 from nightlab.model import Answer, Experiment, Proposal, Usage
 from nightlab.patience import Patience
 from nightlab.reactions import Step
-from nightlab.researchers import Failure, Plan, Researcher, Task, Thoughtful
+from nightlab.researchers import Failure, Plan, Researcher, Task, Thoughtful, is_ready
 from nightlab.thoughts import Thought, Worker, kind
 
 _LONG_S = 60.0  # a wait that the person should know of
@@ -82,8 +82,9 @@ class Thinker:
 
     @property
     def backing_off(self) -> bool:
-        """Whether failures in a row make the next question wait."""
-        return self._thought is None and self._now.patience.waits
+        """Whether the next question waits: after failures in a row, or until there is an answer."""
+        now = self._now
+        return self._thought is None and (now.patience.waits or not is_ready(now.researcher))
 
     @property
     def name(self) -> str:

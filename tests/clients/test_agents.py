@@ -150,9 +150,9 @@ def test_without_a_box_the_agent_s_own_permissions_hold(
 ) -> None:
     steps = [*FORBIDDEN, READ, EDIT, SAY]
     with ModelServer(scenario(steps)) as server:
-        desk = tmp_path / "desk"
+        desk, agent = tmp_path / "desk", researcher(name, server)
         try:
-            found = researcher(name, server).propose(context(desk, open_sandbox("process")))
+            found = agent.propose(context(desk, open_sandbox("process")))
         except ResearcherError as error:
             if name != "codex" or error.answer != Answer.DENIED:
                 raise

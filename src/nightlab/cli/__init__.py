@@ -27,6 +27,7 @@ from nightlab.cli import (
     importing,
     reading,
     running,
+    serving,
     setting_up,
 )
 from nightlab.errors import (
@@ -105,6 +106,7 @@ for _group in (
     finalizing,
     asking,
     importing,
+    serving,
     checking,
     demonstrating,
 ):

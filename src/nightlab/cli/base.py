@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NIGHT = "The night"
 MORNING = "The morning"
 MEANWHILE = "Meanwhile"
+AGENTS = "For agents"
 TROUBLE = "First steps, and when something is wrong"
 
 Directory = Annotated[

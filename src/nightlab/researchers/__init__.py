@@ -138,6 +138,21 @@ class Closing(Protocol):
         ...
 
 
+@runtime_checkable
+class Waiting(Protocol):
+    """A researcher that somebody else speaks through: it is asked to propose when ready only."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``propose`` would answer at once. Called often, from the loop's thread."""
+        ...
+
+
+def is_ready(researcher: Researcher) -> bool:
+    """Whether a researcher can be asked now; all but a Waiting one always can."""
+    return not isinstance(researcher, Waiting) or researcher.ready
+
+
 @dataclass(frozen=True)
 class Plan:
     """A backlog as a researcher would have it: ideas best first (their ids do not count).
