@@ -75,7 +75,7 @@ def open_study(
         else:
             study = _study(settings, tag, repo.prefix)
             protected = seal.digests(root, (*settings.protect, *settings.final.hidden))
-            history = _start(journal, study, head, protected, now())
+            history = _start(journal, study, head, protected, now(), known)
         engine = Engine(
             paths=paths,
             settings=settings,
@@ -87,8 +87,6 @@ def open_study(
             judge=judge,
             now=now,
         )
-        for prior in known:
-            engine.record(prior)
         told = (*(engine.recover() if existed else ()), *_moved_on(head, history))
         told = (*told, *_left_out(repo, history))
         paths.current.write_text(tag + "\n", encoding="utf-8")
@@ -184,7 +182,12 @@ def _study(settings: Settings, tag: str, prefix: str) -> Study:
 
 
 def _start(
-    journal: Journal, study: Study, head: str, protected: dict[str, str], now: float
+    journal: Journal,
+    study: Study,
+    head: str,
+    protected: dict[str, str],
+    now: float,
+    known: tuple[Imported, ...] = (),
 ) -> History:
     for _ in journal.events():  # nothing is there: this only readies the journal for appending
         break
@@ -198,7 +201,10 @@ def _start(
             at=now,
         )
     )
-    return History(first)
+    history = History(first)
+    for prior in known:
+        history.apply(journal.append(prior))
+    return history
 
 
 def _said(value: object) -> str:

@@ -143,7 +143,7 @@ def choose(
 
 
 def report(
-    path: Path,
+    path: Path | None,
     *,
     out: Path | None,
     better: Better | None,
@@ -152,6 +152,12 @@ def report(
     as_json: bool,
 ) -> int:
     """Write the debrief of a ledger: report.md and a plot, with honest statistics."""
+    if path is None:
+        raise UsageError(
+            "--better, --metric and --segment are of --import",
+            "a study knows its own metric",
+            "nightlab report --import results.tsv --better lower",
+        )
     from nightlab.exchange import honest, page, read  # noqa: PLC0415  loaded on use
     from nightlab.plot import ledger as plot  # noqa: PLC0415
 

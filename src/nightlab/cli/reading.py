@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nightlab.cli import base
+from nightlab.cli import base, importing
 from nightlab.cli.base import AsJson, Directory, Tag
 from nightlab.cli.importing import BetterFlag, MetricFlag, SegmentFlag
 from nightlab.errors import UsageError
@@ -138,17 +138,9 @@ def report(
     as_json: AsJson = False,
 ) -> int:
     """The debrief, for a person at breakfast: report.md and the plot of the night."""
-    if ledger is not None:
-        from nightlab.cli import importing  # noqa: PLC0415  loaded on use
-
+    if ledger or better or metric or segment is not None:
         return importing.report(
             ledger, out=out, better=better, metric=metric, segment=segment, as_json=as_json
-        )
-    if better or metric or segment is not None:
-        raise UsageError(
-            "--better, --metric and --segment are of --import",
-            "a study knows its own metric",
-            "nightlab report --import results.tsv --better lower",
         )
     from nightlab import report as debriefing  # noqa: PLC0415  loaded on use
     from nightlab.cli import debrief, session  # noqa: PLC0415
