@@ -571,3 +571,25 @@ def test_prior_ideas_are_bounded_and_what_was_kept_comes_first(tmp_path: Path) -
     assert [i.status for i in event.ideas[:50]] == ["keep"] * 50
     assert max(len(i.text) for i in event.ideas) <= 300
     assert (event.rows, event.counts) == (2000, {"keep": 500, "discard": 1500})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\t".join(["commit", "status", *map(str, range(1_000_000))]) + "\nx\n",
+        "commit\tstatus\tval_loss\n" + "\t".join("7" * 1_000_000) + "\n" + "aaaaaaa\tkeep\t1\n",
+        'commit,status,val_loss\n"' + "aaaaaaa,keep,1\n" * 100_000,
+        "\n".join(json.dumps({f"k{n}x{k}": k for k in range(100)}) for n in range(3000)),
+        "# a: " + "b" * 1_000_000 + "\n" + "#" * 1_000_000,
+        "commit\tstatus\tval_loss\n" + "keep-" * 200_000 + "\t1\t2\n" + "1," * 500_000 + "\tkeep\t3\n",
+    ],
+)  # fmt: skip
+def test_lines_columns_quotes_and_keys_without_end_take_bounded_time(
+    tmp_path: Path, text: str
+) -> None:
+    began = time.process_time()
+    try:
+        read(written(tmp_path, text))
+    except NightlabError as refused:
+        assert all(refused.lines())
+    assert time.process_time() - began < 20

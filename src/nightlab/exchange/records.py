@@ -14,6 +14,7 @@ _RAW_CHARS = 16_000
 _SETTINGS = ("config", "params", "hyperparameters", "hparams", "args", "settings")
 _LISTS = ("experiments", "results", "trials", "runs", "iterations", "attempts", "history", "rows")
 _DEEP = 3
+_MOST_COLUMNS = 300  # what stands beyond them is in the raw text
 
 Parsed = tuple[int, dict[str, Any], str]  # line, object, its text
 
@@ -92,8 +93,12 @@ _Reader = Callable[[list[Parsed], list[Repair]], Iterable[Block]]
 
 
 def _block(records: list[Record], **known: Any) -> Block:
-    columns = tuple(dict.fromkeys(name for record in records for name in record.cells))
-    return Block(records, columns, **known)
+    every = dict.fromkeys(name for record in records for name in record.cells)
+    named = known.get("metric")  # counts, however many others stand before it
+    columns = [name for name in every if name != named][:_MOST_COLUMNS]
+    if named in every:
+        columns.append(named)
+    return Block(records, tuple(columns), **known)
 
 
 def _is_number(value: object) -> bool:

@@ -17,6 +17,8 @@ _NOTE = re.compile(r"^\s*#(?!\d+[\t,|])")
 _DIRECTION = re.compile(r"\b(lower|higher|min|max|minimi[sz]e|maximi[sz]e)", re.IGNORECASE)
 _GLUED = re.compile(r"^(.*?)([0-9a-f]{7,40}|-)$", re.DOTALL)
 _CELL_CHARS = 4000  # of a cell that are kept; nobody reads a megabyte
+_QUOTED_LINES = 100
+_MOST_COLUMNS = 1000
 _OTHER_LAYOUT = 2  # rows of one other width that make a layout of their own
 
 Split = Callable[[str], list[str]]
@@ -58,6 +60,8 @@ class _Table:
         if self.split is _csv and any('"' in line for _, line in rows):
             rows = _joined(rows)
         first = self.split(rows[0][1])
+        if len(first) > _MOST_COLUMNS:
+            return [], self.repairs
         if _is_header(first):
             self.columns = _unique(first)
             rows = rows[1:]
@@ -143,7 +147,7 @@ class _Table:
         elif width - 2 <= len(row) < width and self._fits([*row, *[""] * (width - len(row))]):
             self.repair(line, "cells missing at the end: taken as empty", str(len(row)))
             self._keep(line, [*row, *[""] * (width - len(row))], raw)
-        elif mended:
+        elif mended or len(row) > _MOST_COLUMNS:
             self.repair(line, "the rest of the line does not fit the columns, left out")
         else:
             self.others.setdefault(len(row), []).append((line, row, raw))
@@ -271,18 +275,27 @@ def _splitter(lines: Sequence[str]) -> Split:
 
 
 def _joined(rows: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """CSV rows whose quoted cells hold line breaks, each as one."""
+    """CSV rows whose quoted cells hold line breaks, each as one.
+
+    A quote that is not closed within a hundred lines is no quote: those stay single lines.
+    """
     found: list[tuple[int, str]] = []
-    at, open_line = 0, ""
-    for line, raw in rows:
-        if not open_line:
-            at, open_line = line, raw
+    open_: list[tuple[int, str]] = []
+    for row in rows:
+        odd = row[1].count('"') % 2 == 1
+        if open_:
+            open_.append(row)
+            if odd:
+                found.append((open_[0][0], "\n".join(line for _, line in open_)))
+                open_ = []
+            elif len(open_) > _QUOTED_LINES:
+                found += open_
+                open_ = []
+        elif odd:
+            open_.append(row)
         else:
-            open_line += "\n" + raw
-        if open_line.count('"') % 2 == 0 or len(open_line) > 100_000:
-            found.append((at, open_line))
-            open_line = ""
-    return [*found, (at, open_line)] if open_line else found
+            found.append(row)
+    return found + open_
 
 
 def _is_header(row: Sequence[str]) -> bool:
