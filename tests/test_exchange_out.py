@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -248,3 +252,31 @@ def test_import_alone_writes_nothing_and_report_needs_no_project(
     )  # the 0.0000 of the fitted validation set
     assert (tmp_path / "out" / "progress.png").stat().st_size > 5000
     assert main(["report", "--better", "lower"]) == 2
+
+
+def test_on_a_terminal_it_asks_which_way_is_better(tmp_path: Path) -> None:
+    path = tmp_path / "results.tsv"
+    path.write_text(
+        "commit\tscore\tstatus\tdescription\naaaaaaa\t1\tkeep\ta\nbbbbbbb\t2\tkeep\tb\n"
+    )
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nightlab", "report", "--import", str(path)],
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    os.write(master, b"sideways\nhigher\n")
+    seen = b""
+    try:
+        while chunk := os.read(master, 4096):
+            seen += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(master)
+    assert process.wait(60) == 0, seen
+    assert seen.count(b"Which is better? [lower/higher]") == 2
+    assert b"naive gain +1" in seen

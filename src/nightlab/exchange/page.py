@@ -62,7 +62,7 @@ def _ledger(chosen: Chosen, seen: Honest) -> Iterator[str]:
             f"{number(seen.record.value, seen.sigma)} (row {seen.record.number}); the extreme of "
             "many noisy numbers, so an upper bound in all likelihood"
         )
-        if seen.last is not None and seen.last.number != seen.record.number:
+        if seen.last is not None and seen.last.value != seen.record.value:
             yield (
                 f"the last keep (row {seen.last.number}) has "
                 f"{number(seen.last.value, seen.sigma)}: it is not the kept record"
