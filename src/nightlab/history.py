@@ -27,6 +27,7 @@ from nightlab.events import (
     FinalStarted,
     IdeaAdded,
     IdeaChanged,
+    Imported,
     Judged,
     Noted,
     Paused,
@@ -43,13 +44,7 @@ from nightlab.events import (
     Warned,
 )
 from nightlab.final import Finalization
-from nightlab.model import (
-    Experiment,
-    Outcome,
-    Run,
-    Verdict,
-    values_of,
-)
+from nightlab.model import Experiment, Outcome, Run, Verdict, values_of
 from nightlab.stats import Pool
 
 
@@ -117,6 +112,7 @@ class History:
         self.digest = Digest()
         self.fingerprints: dict[str, int] = {}  # of a change -> the experiment that tried it
         self.messages: set[str] = set()  # from the inbox, by name: each is taken once
+        self.priors: dict[str, Imported] = {}  # other loops' ledgers, by digest
         self.lab_seconds = 0.0  # that labs have worked on the study
 
     @property
@@ -323,6 +319,9 @@ class History:
     def _noted(self, event: Noted) -> None:
         self.notes.append(event)
         self.messages.add(event.message)
+
+    def _imported(self, event: Imported) -> None:
+        self.priors[event.digest] = event
 
     def _paused(self, event: Paused) -> None:
         self.paused = event

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nightlab import plateau
-from nightlab.brief import tried, words
+from nightlab.brief import prior, tried, words
 from nightlab.brief.pieces import BYTES_PER_TOKEN, fence, fenced, head, listed, one_line, size
 from nightlab.history import History
 from nightlab.knowledge import Passage
@@ -80,7 +80,7 @@ def render(
 # The first of them to be given room; the order in which they are read is that of ``_sections``.
 _IMPORTANCE = (
     "objective", "refused", "failure", "notes", "phase", "files", "program", "plateau", "backlog",
-    "kept", "near", "failed", "scratchpad", "runs", "knowledge", "diffs", "record",
+    "kept", "near", "failed", "scratchpad", "runs", "knowledge", "prior", "diffs", "record",
 )  # fmt: skip
 
 
@@ -117,6 +117,7 @@ def _sections(history: History, context: Context, sources: Sources) -> dict[str,
         "backlog": _Section(
             0.12 if plans else 0.06, lambda room: "" if fixes else _backlog(history, room)
         ),
+        "prior": _Section(0.08, lambda room: "" if fixes else prior.section(history, room)),
         "knowledge": _Section(
             0.12, lambda room: "" if fixes else _knowledge(sources.passages, room)
         ),

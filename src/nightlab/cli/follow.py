@@ -74,6 +74,8 @@ def _said(event: AnyEvent, history: History) -> str | None:
             return f"warning   {event.text}"
         case events.SessionEnded():
             return f"ended     {event.reason}" + (f": {event.detail}" if event.detail else "")
+        case events.Imported():
+            return f"imported  {event.source}: {event.rows} rows, as prior ideas"
         case (
             events.StudyStarted()
             | events.SessionStarted()

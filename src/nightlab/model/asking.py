@@ -94,6 +94,21 @@ class Idea(Value, frozen=True):
     experiments: tuple[int, ...] = ()
 
 
+class Prior(Value, frozen=True):
+    """What another loop's ledger says of one change: a claim nobody measured here.
+
+    ``status`` is keep, discard, crash, inconclusive or other; ``gain`` over what was kept
+    before it, positive is better; ``line`` of the file.
+    """
+
+    text: str
+    status: str
+    value: float | None = None
+    gain: float | None = None
+    category: str = ""
+    line: int = 0
+
+
 class Change(Value, frozen=True):
     """One constant's move, as the embedded researcher makes it: ``LR 0.1 → 0.032``."""
 
