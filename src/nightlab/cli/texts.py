@@ -46,7 +46,8 @@ def _stopped(found: dict[str, Any]) -> list[str]:
     """What early stop did, and what its audit found."""
     if not found["stopped"] and not found["audited"]:
         return []
-    text = f"{words.count(found['stopped'], 'hopeless run')}, {words.seconds(found['saved_seconds'])} saved"
+    saved = words.seconds(found["saved_seconds"])
+    text = f"{words.count(found['stopped'], 'hopeless run')}, {saved} saved"
     if found["audited"]:
         text += f"; of {found['audited']} let run on to see, {found['wrong']} became a keep"
     return [text]
