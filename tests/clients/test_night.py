@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -154,6 +155,9 @@ def test_a_hybrid_night_goes_on_with_constants_when_there_is_no_credit(begin: Be
     assert len(night.events("amended")) == 1
 
 
+@pytest.mark.skipif(
+    not (which("jq") and which("curl")), reason="jq and curl: the shell script's own"
+)
 def test_a_night_of_a_shell_script_that_is_only_in_nightlab_toml(begin: Begin) -> None:
     with ModelServer(nights.scenario("command"), tools_required=False) as server:
         night = begin(server, "command", command=SHELL, plan_every=0, price=nights.PRICE)
