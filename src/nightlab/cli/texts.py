@@ -18,9 +18,10 @@ def status(found: dict[str, Any]) -> list[str]:
         f"baseline   {words.spread(found['baseline'])}",
         f"incumbent  {_incumbent(found['incumbent'])}",
         f"gain       {words.short(found['gain'])}; {_noise(found['noise'])}",
-        f"tried      {_counts(counts)}; {_many(found['runs'], 'run')}",
+        f"tried      {_counts(counts)}; {words.count(found['runs'], 'run')}",
         f"cost       {words.cost(found['cost'])}",
         *_per_keep(found["cost"]),
+        *_asked(found["cost"]),
     ]
     if objective["expression"]:
         lines.insert(2, f"           = {objective['expression']}")
@@ -34,24 +35,19 @@ def status(found: dict[str, Any]) -> list[str]:
         names = ", ".join(f"exp {n}" for n in found["quarantined"])
         lines.append(f"put aside  {names}: not believable; look at them: nightlab show N --diff")
     if counts["refused"]:
-        lines.append(f"refused    {_many(counts['refused'], 'proposal')}")
+        lines.append(f"refused    {words.count(counts['refused'], 'proposal')}")
     lines += _directions(found)
     lines += [f"running    {_running(r)}" for r in found["running"]]
     lines += [f"warning    {text}" for text in found["warnings"]]
     return lines
 
 
-def _many(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def _stopped(found: dict[str, Any]) -> list[str]:
     """What early stop did, and what its audit found."""
     if not found["stopped"] and not found["audited"]:
         return []
-    text = (
-        f"{_many(found['stopped'], 'hopeless run')}, {words.seconds(found['saved_seconds'])} saved"
-    )
+    saved = words.seconds(found["saved_seconds"])
+    text = f"{words.count(found['stopped'], 'hopeless run')}, {saved} saved"
     if found["audited"]:
         text += f"; of {found['audited']} let run on to see, {found['wrong']} became a keep"
     return [text]
@@ -72,6 +68,13 @@ def _per_keep(cost: dict[str, Any]) -> list[str]:
     return [f"           {words.cost(each)} for each keep"] if each and cost["tokens"] else []
 
 
+def _asked(cost: dict[str, Any]) -> list[str]:
+    """What came of asking researchers, the most frequent first."""
+    came = sorted(cost["answers"].items(), key=lambda item: -item[1])
+    told = ", ".join(f"{count} {answer.replace('_', ' ')}" for answer, count in came)
+    return [f"asked      {words.count(cost['asked'], 'time')}: {told}"] if came else []
+
+
 def _directions(found: dict[str, Any]) -> list[str]:
     """Where the search stands: the phase, the plateau, the ideas that wait."""
     lines = []
@@ -79,14 +82,15 @@ def _directions(found: dict[str, Any]) -> list[str]:
     if phase is not None:
         if phase["name"] is not None:
             until = f", until {phase['until']}" if phase["until"] else ""
-            done = f"{_many(phase['experiments'], 'experiment')} in it{until}"
+            done = f"{words.count(phase['experiments'], 'experiment')} in it{until}"
             where = f"{phase['name']} ({phase['number']} of {phase['of']})"
             lines.append(f"phase      {where}: {done}; {', '.join(phase['rules'])}")
         lines += [f"warning    program.md: {text}" for text in phase["warnings"]]
-    since = _many(at["since_keep"], "experiment")
+    since = words.count(at["since_keep"], "experiment")
     lines.append(f"plateau    {at['stage']}: {since} since the last keep")
     if backlog["open"]:
-        lines.append(f"backlog    {_many(backlog['open'], 'idea')} waiting")
+        wait = "waits" if backlog["open"] == 1 else "wait"
+        lines.append(f"backlog    {words.count(backlog['open'], 'idea')} {wait}")
         lines += [
             f"           {i['idea']}: {i['text'][:100]} (priority {i['priority']:g})"
             for i in backlog["top"]
@@ -156,4 +160,4 @@ def _counts(counts: dict[str, Any]) -> str:
     verdicts = ", ".join(
         f"{counts[name]} {name}" for name in ("keep", "discard", "inconclusive", "crash")
     )
-    return f"{_many(counts['total'], 'experiment')}, the baseline included: {verdicts}"
+    return f"{words.count(counts['total'], 'experiment')}, the baseline included: {verdicts}"

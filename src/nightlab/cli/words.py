@@ -112,6 +112,11 @@ def counts(history: History) -> str:
     return f"{total} experiment{'' if total == 1 else 's'}: " + ", ".join(parts)
 
 
+def count(number: int, of: str) -> str:
+    """``1 idea``, ``2 ideas``."""
+    return f"{number} {of}{'' if number == 1 else 's'}"
+
+
 def cost(found: dict[str, Any]) -> str:
     """``0.42 USD; 125000 tokens (98000 cached); 3:10 min of thinking; 2 h 05 min of device time``.
 
