@@ -302,8 +302,8 @@ class World:
         git(root, "init", "-q", "-b", "main")
         git(root, "add", "-A")
         git(root, "commit", "-q", "-m", "start")
-        # So long that the start of a container is short beside it.
-        short = "3s" if self.sandbox.name == "container" else "0.4s"
+        # So long that a start is short beside it, a container's and on a busy machine, too.
+        short = "3s" if self.sandbox.name == "container" else "1s"
         budget, factor = (short, 20) if kind == "timed" else ("60s", 1)
         toml = _TOML.format(python=PYTHON, more=more, budget=budget, factor=factor)
         if memory:
