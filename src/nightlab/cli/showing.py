@@ -68,7 +68,11 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
             sure = experiment.number in certificates.certificates(place.history())["certified"]
             word = "certified" if sure else "not certified"
             told.append(f"e-value    {words.short(found)} from fresh pairs: {word}")
-    told.append(f"{metric}  {words.spread(views.spread(experiment.runs, metric))}")
+    spread = views.spread(experiment.runs, metric)
+    measured = sum(metric in run.metrics for run in experiment.runs)
+    unfair = measured > (spread["n"] or 0) > 0 and experiment.number > 1
+    aside = ", without the first look, which selected it" if unfair else ""
+    told.append(f"{metric}  {words.spread(spread)}{aside}")
     told.append(
         f"commit     {experiment.commit[:10] or 'none yet'} on {experiment.parent[:10]}"
         f" (+{claim.lines_added} -{claim.lines_removed} lines"

@@ -29,7 +29,7 @@ def status(found: dict[str, Any]) -> list[str]:
         lines.append(f"certified  {certified(found['certificates'])}")
     lines += pareto(found["pareto"])
     if counts["refused"]:
-        lines.append(f"refused    {counts['refused']} proposals")
+        lines.append(f"refused    {words.many(counts['refused'], 'proposal')}")
     lines += _directions(found)
     lines += [f"running    {_running(r)}" for r in found["running"]]
     lines += [f"warning    {text}" for text in found["warnings"]]
@@ -49,13 +49,14 @@ def _directions(found: dict[str, Any]) -> list[str]:
     if phase is not None:
         if phase["name"] is not None:
             until = f", until {phase['until']}" if phase["until"] else ""
-            done = f"{phase['experiments']} experiments in it{until}"
+            done = f"{words.many(phase['experiments'], 'experiment')} in it{until}"
             where = f"{phase['name']} ({phase['number']} of {phase['of']})"
             lines.append(f"phase      {where}: {done}; {', '.join(phase['rules'])}")
         lines += [f"warning    program.md: {text}" for text in phase["warnings"]]
-    lines.append(f"plateau    {at['stage']}: {at['since_keep']} experiments since the last keep")
+    since = words.many(at["since_keep"], "experiment")
+    lines.append(f"plateau    {at['stage']}: {since} since the last keep")
     if backlog["open"]:
-        lines.append(f"backlog    {backlog['open']} ideas wait")
+        lines.append(f"backlog    {words.many(backlog['open'], 'idea')} to try")
         lines += [
             f"           {i['idea']}: {i['text'][:100]} (priority {i['priority']:g})"
             for i in backlog["top"]
@@ -70,6 +71,8 @@ def _state(found: dict[str, Any]) -> str:
     if ended is None:
         return "stopped; it was cut short and goes on with: nightlab run"
     detail = f" ({ended['detail']})" if ended["detail"] else ""
+    if ended["reason"] == state:  # "stopped" need not be said twice
+        return f"{state}{detail}"
     return f"{state}: {ended['reason']}{detail}"
 
 

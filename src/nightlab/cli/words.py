@@ -70,6 +70,11 @@ def seconds(value: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def many(number: int, one: str) -> str:
+    """``1 experiment``, ``3 experiments``."""
+    return f"{number} {one}{'s' * (number != 1)}"
+
+
 def clock(at: float) -> str:
     """The time of day, 24 hours, local."""
     return time.strftime("%H:%M:%S", time.localtime(at))
