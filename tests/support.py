@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nightlab import config
@@ -15,6 +15,7 @@ from nightlab.lab import Opened, open_study
 from nightlab.loop import Ending, Loop
 from nightlab.model import Experiment, Proposal
 from nightlab.researchers import Context, Plan
+from nightlab.sandboxes import Cell
 
 # A program in the reference's shape: constants on top, a `---` block at the end, noise that
 # comes from the seed it is handed.
@@ -120,3 +121,31 @@ def drive(
     with opened.engine.journal:
         loop = Loop(opened.engine, researcher, Bounds(max_experiments=experiments))  # type: ignore[arg-type]
         return loop.run(), opened
+
+
+def hidden_behind_links(cell: Cell, folder: Path) -> Cell:
+    """A cell that prints all it can read; what is hidden lies in shown folders, behind links."""
+    store, held = folder / "store", folder / "held"
+    (store / "split").mkdir(parents=True)
+    held.mkdir()
+    for name in ("train.bin", "test.bin", "split/a.bin"):
+        (store / name).write_text(f"content of {name}\n")
+    (folder / "alias").symlink_to(store)
+    (store / "again.bin").symlink_to("test.bin")
+    (held / "test.bin").symlink_to(store / "test.bin")
+    (held / "split").symlink_to(store / "split")
+    shown = (store, folder / "alias")
+    words = " ".join(f"{place}/*.bin {place}/split/*.bin" for place in (*shown, held))
+    return replace(
+        cell,
+        command=f"cat {words}; ls {store}; echo end",
+        data=shown,
+        hidden=(held / "test.bin", held / "split", held / "split" / "a.bin"),
+    )
+
+
+def hides_behind_links(text: str) -> bool:
+    """Whether a run of that cell saw what it may see, under both names, and nothing else."""
+    return text.count("content of train.bin") == 2 == text.count("content of") and text.endswith(
+        "end\n"
+    )

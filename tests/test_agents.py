@@ -36,6 +36,7 @@ from nightlab.sandboxes import open_sandbox
 FILES = {"train.py": "LR = 0.1\nprint(LR)\n", "prepare.py": "X = 1\n", "lib/net.py": "W = 8\n"}
 NEW = {"train.py": "LR = 0.2\nprint(LR)\n"}
 SED = "sed -i 's/0.1/0.2/' train.py"
+OUTSIDE = Answer.OUT_OF_SCOPE
 BLOCK = "```nightlab\ndescription: raise LR\ncategory: optimizer\nidea: 3\n```"
 
 
@@ -184,6 +185,9 @@ def test_a_plan_is_read_and_its_edits_are_not_taken(tmp_path: Path) -> None:
         ("echo 'HTTP 429 Too Many Requests, retry after 7 s' >&2; exit 1", Answer.RATE_LIMITED),
         ("echo 'connect ECONNREFUSED 127.0.0.1:1' >&2; exit 1", Answer.UNREACHABLE),
         (f'{SED}; echo \'{{"error": "overloaded", "status": 529}}\'; exit 1', Answer.OVERLOADED),
+        ('echo \'{"error": "overloaded"}\'', Answer.OVERLOADED),
+        ('echo \'{"error": "it broke"}\'', Answer.FAILED),
+        ("printf -- '--- a/prepare.py\n+++ b/prepare.py\n@@ -1 +1 @@\n-A = 1\n+A = 2\n'", OUTSIDE),
     ],
 )
 def test_endings_are_told_apart(command: str, answer: Answer, tmp_path: Path) -> None:

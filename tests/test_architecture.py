@@ -22,8 +22,8 @@ LAYERS: list[list[str]] = [
         "metrics",
         "expression",
         "stats",
-        "final",
         "judge",
+        "final",
         "events",
         "accounts",
         "curves",
@@ -94,7 +94,7 @@ LAYERS: list[list[str]] = [
         "project",
         "evaluators",
     ],
-    ["testing", "report", "plot", "demo", "skill", "mcp", "cli", "__main__"],
+    ["testing", "report", "plot", "exchange", "demo", "skill", "mcp", "cli", "__main__"],
 ]
 ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
@@ -115,6 +115,10 @@ HOMES = {
     "mcp": {"mcp"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "csv": {"exchange"},
+    "mlflow": {"exchange"},
+    "wandb": {"exchange"},
+    "tensorboardX": {"exchange"},
 }
 PURE_FORBIDDEN = {"os", "pathlib", "time", "subprocess", "socket", "shutil", "threading", "random"}
 

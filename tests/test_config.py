@@ -437,6 +437,9 @@ def test_key_judge_early_stop_and_early_audit() -> None:
         parse(GOOD + "[judge]\nearly_stop = 1.5\n")
 
 
+# test_key_git_…: [git] push has its own in test_push.py.
+
+
 def test_every_key_has_its_test_and_its_line_in_the_docs() -> None:
     here = Path(__file__).read_text()
     page = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()

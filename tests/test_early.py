@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightlab import curves, early
+from nightlab.cli import texts
 from nightlab.curves import POINTS, Track
 from nightlab.early import CHECKS, Lessons, Sample
 from nightlab.model import (
@@ -332,6 +333,8 @@ def test_a_study_learns_its_curves_and_stops_the_hopeless(tmp_path: Path) -> Non
 
     again = fold(read(opened.engine.paths.journal(history.study.tag)))
     assert again.early.stopped == history.early.stopped
-    assert views.status(again, locked=False, now=0.0)["early_stop"]["stopped"] >= 1
+    found = views.status(again, locked=False, now=0.0)
+    assert found["early_stop"]["stopped"] >= 1
+    assert any(x.startswith("stopped    ") and "hopeless run" in x for x in texts.status(found))
     page = report.markdown(again, locked=False, now=again.last_at)
     assert "stopped early gave back" in page

@@ -32,7 +32,7 @@ from nightlab.final import (
     step,
     without,
 )
-from nightlab.model import Better, Objective, Outcome, Purpose, Run
+from nightlab.model import Better, Guard, Objective, Outcome, Purpose, Run
 
 OBJECTIVE = Objective("loss", Better.LOWER)
 
@@ -69,25 +69,37 @@ def plan_of(changes: int, **options: object) -> Finalization:
     return Finalization(make_plan(**settings | options))  # type: ignore[arg-type]
 
 
-def run_of(turn: Turn, number: int, value: float | None, seconds: float = 1.0) -> Run:
+def run_of(
+    turn: Turn,
+    number: int,
+    value: float | None,
+    seconds: float = 1.0,
+    beside: dict[str, float] | None = None,
+) -> Run:
     return Run(
         id=number,
-        experiment=1,
+        experiment=1 if turn.arm == BASELINE else 2,
         occasion=1,
         purpose=Purpose.FINAL,
         commit="c",
         seed=turn.seed,
         device="cpu",
         outcome=Outcome.CRASHED if value is None else Outcome.OK,
-        metrics={} if value is None else {"loss": value},
+        metrics={} if value is None else {"loss": value} | (beside or {}),
         duration_s=seconds,
     )
 
 
 def play(
-    f: Finalization, measure: Callable[[Turn, set[int]], float | None], seconds: float = 1.0
+    f: Finalization,
+    measure: Callable[[Turn, set[int]], float | None],
+    seconds: float = 1.0,
+    beside: Callable[[Turn, set[int]], dict[str, float]] = lambda _turn, _has: {},
 ) -> Result:
-    """Drive to the end; ``measure`` is told the turn and the changes that its code has."""
+    """Drive to the end; ``measure`` is told the turn and the changes that its code has.
+
+    ``beside`` gives the run's other metrics.
+    """
     everything = {k.experiment for k in f.plan.kept}
     while True:
         now = step(f)
@@ -105,7 +117,9 @@ def play(
             FINAL: everything,
             CLEANED: everything - set(f.cleaned.dropped if f.cleaned else ()),
         } | {without(n): everything - {n} for n in everything}
-        f.take(turn, run_of(turn, len(f.runs) + 1, measure(turn, has[turn.arm]), seconds))
+        has_it, number = has[turn.arm], len(f.runs) + 1
+        value = measure(turn, has_it)
+        f.take(turn, run_of(turn, number, value, seconds, beside(turn, has_it)))
 
 
 def noisy(
@@ -276,6 +290,64 @@ def test_a_change_without_which_it_does_not_run_stays() -> None:
     assert result.effects[1].status is Status.NEEDED
     assert result.effects[0].status is Status.HELPS
     assert result.dropped == ()
+
+
+VRAM = Guard("vram", "<=", 1.2, of_baseline=True, text="<= baseline * 1.2")
+
+
+@pytest.mark.parametrize(
+    ("vram", "word"), [(150.0, Word.VETOED), (110.0, Word.WIN), (None, Word.VETOED)]
+)
+def test_a_guard_that_breaks_on_fresh_seeds_takes_the_word_away(
+    vram: float | None, word: Word
+) -> None:
+    def beside(_turn: Turn, has: set[int]) -> dict[str, float]:
+        if not has:
+            return {"vram": 100.0}
+        return {} if vram is None else {"vram": vram}
+
+    f = plan_of(1, guards=(VRAM,))
+    result = play(f, noisy(random.Random(4), {2: 9.0}, 0.1), beside=beside)
+    assert result.word is word
+    assert ("guard vram" in result.reason) == (word is Word.VETOED) == bool(result.veto)
+    assert "better by" in result.reason
+    assert result.claim.is_win  # what was measured is told as it is
+
+
+def test_a_loss_with_a_broken_guard_is_a_loss_that_says_so() -> None:
+    f = plan_of(1, guards=(VRAM,), device_s=20.0)
+    result = play(
+        f,
+        noisy(random.Random(4), {2: -9.0}, 0.1),
+        beside=lambda _, has: {"vram": 300.0 if has else 100.0},
+    )
+    assert result.word in (Word.WORSE, Word.NO_WIN)
+    assert (result.veto != "") == (result.chosen != BASELINE)
+
+
+def test_a_cleaned_tree_that_breaks_a_guard_is_not_taken() -> None:
+    """What adds nothing to the objective may be what keeps the guard."""
+    f = plan_of(2, guards=(VRAM,))
+    measure = noisy(random.Random(4), {2: 9.0}, 0.5)
+    result = play(f, measure, beside=lambda _, has: {"vram": 300.0 if has == {2} else 100.0})
+    assert f.cleaned is not None
+    assert f.cleaned.dropped == (3,)
+    assert result.chosen == FINAL
+    assert result.word is Word.WIN
+    assert any("cleaned tree breaks guard vram" in note for note in result.notes)
+
+
+def test_a_cleaned_tree_that_fails_a_check_is_not_measured_further() -> None:
+    f = plan_of(2, checks=("style", "tests", "more"))
+    measure = noisy(random.Random(4), {2: 9.0}, 0.5)
+    result = play(
+        f, lambda t, has: None if (t.stage, t.seed) == (Stage.CHECK, 2) else measure(t, has)
+    )
+    assert result.chosen == FINAL
+    assert result.word is Word.WIN
+    assert any("check tests fails" in note for note in result.notes)
+    made = [turn for turn in f.measured if turn.arm == CLEANED]
+    assert made == [Turn(Stage.CHECK, CLEANED, 1), Turn(Stage.CHECK, CLEANED, 2)]
 
 
 def test_a_win_at_a_further_attempt_says_so() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from nightlab.cli import main
-from nightlab.errors import ConfigError, GitError, LockedError, SealError
+from nightlab.desks import Desks
+from nightlab.errors import ConfigError, GitError, LockedError, SandboxError, SealError
 from nightlab.events import FinalStarted, RunFinished
 from nightlab.final import TEST, Finalization, Stage, Word
 from nightlab.finalize import Finalizer, NoKeepError, Wish
@@ -24,7 +25,9 @@ from nightlab.judge import Case
 from nightlab.judge.baseline import calibrate
 from nightlab.lab import open_study
 from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Purpose, Want, values_of
-from tests.support import CONFIG, Steps, drive, git, make_project
+from nightlab.report import final_lines
+from nightlab.sandboxes import open_sandbox
+from tests.support import CONFIG, Reader, Steps, drive, git, make_project
 
 PROCESS = '[sandbox]\nuse = "process"\n'
 
@@ -357,6 +360,116 @@ def test_key_final_test_and_hidden_are_a_split_that_nothing_else_ever_saw(
     left = {p.name for p in (root / ".nightlab" / "t" / "runs").rglob("*")} - {"log.txt"}
     assert "model.json" not in left
     assert "test.txt" not in left
+
+
+GREEDY_FOR_MEMORY = (
+    TRAIN
+    + """
+grown = int(os.environ["NIGHTLAB_SEED"]) > 1000 and LR < 0.1
+print("peak_vram_mb:", 1024.0 if grown else 512.0)
+"""
+)
+
+
+def test_a_final_that_breaks_a_guard_on_fresh_seeds_is_not_called_a_win(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guard = '[guards]\npeak_vram_mb = "<= baseline * 1.2"\n'
+    root = study(tmp_path / "p", [BETTER], train=GREEDY_FOR_MEMORY, more=guard)
+    code, found = cli(root, capsys, "--device-hours", "0.0012", "--pairs", "3")
+    assert code == 4
+    assert found["win"] is False
+    assert found["result"]["word"] == "vetoed"  # type: ignore[index]
+    assert "guard peak_vram_mb <= baseline * 1.2: 1024" in found["result"]["reason"]  # type: ignore[index]
+    assert found["result"]["claim"]["low"] > 0  # type: ignore[index]
+    page = Path(str(found["page"])).read_text()
+    assert "**Better, but vetoed.**" in page
+    assert main(["finalize", "-C", str(root)]) == 4
+    assert "Better, but vetoed: guard peak" in capsys.readouterr().out
+    assert main(["status", "-C", str(root)]) == 0
+    assert "final      vetoed, autoresearch/t-final (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_cleaned_tree_has_to_pass_the_checks(tmp_path: Path, passes: bool) -> None:
+    """It is code that nothing has checked yet: here only the no-op makes the check pass."""
+    word = "LR" if passes else "LR = 0.1$|UNUSED = 2"
+    check = f"[checks]\nwords = 'grep -Eq \"{word}\" train.py'\n"
+    same = TRAIN.replace("+ hashlib.sha256(text.encode()).hexdigest()", "")
+    root = study(tmp_path / "p", [NO_OP, BETTER], train=same, more=check)
+    f, history = finalize(root, pairs=5)
+    assert f.result is not None
+    assert f.cleaned is not None
+    assert f.cleaned.dropped == (2,)
+    assert f.result.word == "win"
+    assert f.result.chosen == ("cleaned" if passes else "final")
+    assert any("check words fails" in note for note in f.result.notes) != passes
+    checks = [r for r in f.runs if r.check]
+    assert [r.check for r in checks] == ["words"]
+    assert history.final is f
+
+
+def test_a_test_command_that_fails_is_said(tmp_path: Path) -> None:
+    broken = FINAL_TEST.replace("test.py", "nowhere.py")
+    root = held_study(tmp_path / "p", more=broken)
+    f, history = finalize(root, device_s=8.0)
+    assert f.result is not None
+    assert f.result.word is Word.WIN  # of what was measured
+    assert any("test command failed in 6 of 6 runs: exit" in n for n in f.result.notes)
+    told = "\n".join(final_lines(history))
+    assert "no pair to compare" in told
+    assert "interval" not in told.split("test split:")[1]
+
+
+def test_a_researchers_desk_has_no_hidden_file(tmp_path: Path) -> None:
+    root = held_study(tmp_path / "p")
+    opened = open_study(root, tag="t")
+    with opened.engine.journal:
+        desk = Desks(opened.engine).at(opened.engine.history.tip, Reader([BETTER]))
+        desk.checkout(desk.folder / "copy")
+    names = {p.name for p in (desk.folder / "copy").rglob("*")}
+    assert "test.py" in names
+    assert not names & {"split.txt", "test.txt"}
+    assert (root / "split.txt").exists()
+
+
+LOOKS = (
+    HELD_TRAIN
+    + """
+for place in PLACES:
+    with __import__("contextlib").suppress(OSError):
+        print("read:", len(open(place).read()))
+"""
+)
+
+
+@pytest.mark.parametrize("box", ["bubblewrap", "landlock"])
+def test_what_a_run_may_read_does_not_show_it_the_hidden_split(tmp_path: Path, box: str) -> None:
+    """The split is a link into a folder that ``[sandbox] read`` shows."""
+    try:
+        open_sandbox(box)
+    except SandboxError as error:
+        pytest.skip(f"{error.what}: {error.why}")
+    store = tmp_path / "store"
+    (store / "inner").mkdir(parents=True)
+    (store / "inner" / "test.txt").write_text("1")
+    (store / "train.txt").write_text("some data")
+    root = make_project(tmp_path / "p", toml=CONFIG)
+    places = [str(store / "inner" / "test.txt"), str(root / "held.txt"), str(store / "train.txt")]
+    (root / "train.py").write_text(LOOKS.replace("PLACES", repr(places)).replace("NOISE", "0.003"))
+    git(root, "commit", "-qam", "looks")
+    (root / "held.txt").symlink_to(store / "inner" / "test.txt")
+    more = f'[sandbox]\nuse = "{box}"\nread = ["{store}"]\n'
+    more += '[final]\ntest = "cat held.txt"\nhidden = ["held.txt"]\n'
+    (root / "nightlab.toml").write_text(CONFIG.format(python=sys.executable) + more)
+    _, opened = drive(root, Steps([BETTER]), 1, tag="t", judge=KeepAll())
+    runs = [r for e in opened.engine.history.experiments.values() for r in e.runs]
+    assert {r.outcome for r in runs} == {"ok"}
+    assert {r.metrics["read"] for r in runs} == {9.0}  # the other file, and that alone
+    shown = more.replace(f"{store}", f"{store}/inner/test.txt")
+    (root / "nightlab.toml").write_text(CONFIG.format(python=sys.executable) + shown)
+    with pytest.raises(ConfigError, match=r"held\.txt is hidden"):
+        open_study(root, tag="u")
 
 
 def test_the_test_split_is_read_once_and_again_only_when_asked(

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from statistics import fmean, median
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -424,6 +425,14 @@ def test_a_large_gain_is_to_be_pushed_further():
     made = of(Night(), Idea("LR down", 0.5, changes=LR_DOWN))
     step = next(s for s in facts(made).steps if s.kind == "push")
     assert "LR down from 0.03" in step.do
+
+
+def test_a_direction_is_pushed_from_where_it_stands_now():
+    further = tuple(msgspec.structs.replace(c, old=c.new, new=0.02) for c in LR_DOWN)
+    ideas = Idea("LR down", 0.5, changes=LR_DOWN), Idea("LR further", 0.2, changes=further)
+    steps = [s.do for s in facts(of(Night(), *ideas)).steps if s.kind == "push"]
+    assert [s for s in steps if "LR down from 0.02" in s]
+    assert not [s for s in steps if "from 0.03" in s]
 
 
 def test_a_noise_floor_too_coarse_for_the_changes_is_told():

@@ -25,6 +25,7 @@ from nightlab.sandboxes._tree import sealed
 from nightlab.sandboxes.bubblewrap import BubblewrapSandbox
 from nightlab.sandboxes.landlock import LandlockSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS, alive, fresh_sleep
+from tests.support import hidden_behind_links, hides_behind_links
 
 
 def why_not() -> str:
@@ -209,6 +210,12 @@ def hides(sandbox: Sandbox, cell: Cell, tmp_path: Path) -> None:
 @needs_bubblewrap
 def test_hidden_paths_in_shown_data_are_not_there(box: Sandbox, cell: Cell, tmp_path: Path) -> None:
     hides(box, cell, tmp_path)
+
+
+@needs_bubblewrap
+def test_what_is_hidden_is_hidden_by_every_name(box: Sandbox, cell: Cell, tmp_path: Path) -> None:
+    text = run(box, hidden_behind_links(cell, tmp_path / "linked")).text
+    assert hides_behind_links(text), text
 
 
 def test_landlock_hides_paths_in_shown_data(cell: Cell, tmp_path: Path) -> None:

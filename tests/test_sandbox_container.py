@@ -20,6 +20,7 @@ from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Options, Sandbox, _profile, container
 from nightlab.sandboxes.container import ContainerSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS, alive, fresh_sleep
+from tests.support import hidden_behind_links, hides_behind_links
 
 # Plays an engine: notes its arguments, a line each, and answers by its first word.
 FAKE = """#!/bin/sh
@@ -270,6 +271,12 @@ def test_podman_keeps_sealed_files_and_the_system_as_they_are(podman: Sandbox, c
     assert "new" in text.splitlines()
     assert (cell.tree / "prepare.py").read_text() == ""
     assert (cell.tree / "train.py").read_text() == "1\n"
+
+
+def test_podman_hides_by_every_name(podman: Sandbox, cell: Cell, tmp_path: Path) -> None:
+    _, text, broke = run(podman, hidden_behind_links(cell, tmp_path / "linked"))
+    assert broke is None
+    assert hides_behind_links(text), text
 
 
 def test_a_container_over_its_deadline_is_dead_and_gone(podman: Sandbox, cell: Cell) -> None:

@@ -18,6 +18,7 @@ from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Options, Sandbox, _landlock, open_sandbox
 from nightlab.sandboxes.landlock import LandlockSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS
+from tests.support import hidden_behind_links, hides_behind_links
 
 
 def why_not() -> str:
@@ -210,3 +211,9 @@ def test_auto_says_why_a_stronger_sandbox_was_passed_over(
     assert sandbox.name in {"landlock", "process"}
     assert "bubblewrap: bwrap is not installed" in sandbox.leaves_open
     assert "no image is configured" in sandbox.leaves_open
+
+
+@needs_landlock
+def test_what_is_hidden_is_hidden_by_every_name(cell: Cell, tmp_path: Path) -> None:
+    text = run(LandlockSandbox(), hidden_behind_links(cell, tmp_path / "linked")).text
+    assert hides_behind_links(text), text

@@ -97,6 +97,8 @@ def test_a_seed_with_something_else_is_a_change(old: str, new: str) -> None:
         ("a.py", "SEED = int(os.environ['NIGHTLAB_SEED'])", "SEED = 1337"),
         ("a.py", "OFF = 1\nseed_all(OFF)\ntrain()", "OFF = 2\nseed_all(OFF)\ntrain()"),
         ("a.py", "k = jax.random.key(1)", "k = jax.random.key(2)"),
+        ("a.py", "r = Random(int(os.environ['SEED']))\n", "r = Random(7)\n"),
+        ("a.py", "k = key(args.seed + 1)\n", "k = key(args.seed + 2)\n"),
         ("a.yaml", "lr: 0.1\nseed: 1\n", "lr: 0.1\nseed: 2\n"),
         ("a.toml", "lr = 0.1\nrandom_state = 1\n", "lr = 0.1\nrandom_state = 2\n"),
         ("a.json", '{"lr": 0.1, "seed": 1}', '{"lr": 0.1, "seed": 2}'),
@@ -112,6 +114,7 @@ def test_a_seed_alone_is_no_change_wherever_it_stands(path: str, old: str, new: 
 @pytest.mark.parametrize(
     ("path", "old", "new"),
     [
+        ("a.py", "k = key(args.seed, 0.5)\n", "k = key(args.seed, 0.7)\n"),
         ("a.py", "seed_len = 8", "seed_len = 16"),
         ("a.py", "num_seeds = 8", "num_seeds = 16"),
         ("a.py", "speed = 8", "speed = 16"),

@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nightlab import views
+from nightlab.cli import texts
 from nightlab.errors import ConfigError, SealError
 from nightlab.history import fold
 from nightlab.integrity import signs
@@ -14,6 +16,7 @@ from nightlab.journal import read
 from nightlab.judge import Noise
 from nightlab.lab import open_study
 from nightlab.model import Better, Objective, Outcome, Proposal, Purpose, Run, Verdict
+from nightlab.report import facts
 from nightlab.researchers import Context
 from nightlab.runs import ArtifactError, copy_artifact
 from nightlab.seal import Protected, Seal, digests
@@ -413,3 +416,10 @@ def test_a_printed_constant_is_quarantined_not_kept(tmp_path: Path) -> None:
     kinds = [type(e).__name__ for e in read(opened.engine.journal.path)]
     assert "Judged" in kinds
     assert fold(read(opened.engine.journal.path)).incumbent_number == 1
+    # And the person is told, wherever they look first.
+    found = views.status(opened.engine.history, locked=False, now=0.0)
+    assert found["quarantined"] == [2]
+    assert any(x.startswith("put aside  exp 2: ") for x in texts.status(found))
+    told = facts(opened.engine.history, locked=False, now=0.0)
+    assert told.near_misses == ()
+    assert any("put aside" in step.do and "experiment 2" in step.do for step in told.steps)

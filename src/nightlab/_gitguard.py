@@ -19,7 +19,7 @@ from nightlab.errors import SealError
 # configuration (a remote, a name, an alias) is the person's to change while a study runs.
 _WATCHED = re.compile(
     r"filter\..*|include\.path|includeif\..*|extensions\..*|protocol\..*"
-    r"|remote\..*\.(?:promisor|uploadpack|vcs)"
+    r"|remote\..*\.(?:promisor|uploadpack|receivepack|vcs)|credential\.(?:.*\.)?helper"
     r"|core\.(?:attributesfile|autocrlf|eol|safecrlf|symlinks|filemode|worktree|fsmonitor"
     r"|sshcommand|gitproxy|hookspath|alternaterefscommand)",
     re.DOTALL,

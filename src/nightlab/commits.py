@@ -93,6 +93,24 @@ def _pin(repo: Repo, study: Study, experiment: Experiment, tree: str, message: s
     return commit
 
 
+PUSH_TIMEOUT_S = 30.0  # a remote that hangs costs a keep this much, and no more
+
+
+def push(repo: Repo, history: History, remote: str) -> str | None:
+    """Send the study's branch to a remote; why it did not arrive, None where it did.
+
+    Never by force, and never the night's end: the next keep sends what this one could not.
+    """
+    branch = history.study.branch
+    if repo.resolve(f"refs/heads/{branch}") != history.tip:
+        return f"{branch} was not pushed to {remote}: it does not hold the incumbent"
+    try:
+        repo.push(remote, branch, timeout_s=PUSH_TIMEOUT_S)
+    except NightlabError as error:
+        return f"{branch} was not pushed to {remote}: {one_line(f'{error.what}: {error.why}')}"
+    return None
+
+
 def advance_branch(repo: Repo, history: History) -> str | None:
     """Move the study's branch to the incumbent, unless that would disturb someone.
 

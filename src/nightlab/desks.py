@@ -90,7 +90,8 @@ class Desks:
             self._repo.materialise(commit, whole)
             (whole / study.prefix).rename(path)
             remove_tree(whole)
-        for name in study.hidden:  # neither training nor who writes it sees what it is judged on
+        # Neither training nor who writes it sees what it is judged on.
+        for name in (*study.hidden, *self._engine.settings.final.hidden):
             remove_tree(path / name)
         if record:
             (path / STATE_NAME).mkdir(exist_ok=True)

@@ -211,5 +211,5 @@ def told(found: Early, name: str) -> str:
     """Why a run was stopped, in a sentence."""
     return (
         f"stopped after {found.at_s:.3g} s: by its {name} so far, its chance to end better than "
-        f"the incumbent was {found.chance:.1%}"
+        f"the incumbent was {100 * found.chance:.1f} %"
     )

@@ -314,6 +314,10 @@ class Engine:
         self.record(Settled(number=number, verdict=verdict, commit=commit))
         if verdict is Verdict.KEEP:
             self.advance_branch()
+            if self.settings.push and number > 1:
+                unsent = commits.push(self.repo, self.history, self.settings.push)
+                if unsent:
+                    self.record(Warned(text=unsent))
         ledger.append(self.paths.ledger(self.study.tag), self.history, number)
         return verdict
 

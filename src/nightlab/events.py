@@ -14,9 +14,11 @@ import msgspec
 from nightlab.final import Cleaned, Closed, Plan, Result, Turn
 from nightlab.model import (
     Answer,
+    Better,
     Claim,
     Decision,
     Idea,
+    Prior,
     Purpose,
     Run,
     Study,
@@ -197,6 +199,23 @@ class Noted(Event, frozen=True):
     message: str = ""
 
 
+class Imported(Event, frozen=True):
+    """Another loop's ledger became prior knowledge: ideas to try again, never measurements.
+
+    ``digest`` is the SHA-256 of the file: importing it again replaces what it said before.
+    ``rows`` and ``counts`` (by its own verdicts) are of the whole ledger, ``ideas`` its pick.
+    """
+
+    source: str
+    digest: str
+    form: str
+    metric: str
+    better: Better
+    rows: int
+    counts: dict[str, int] = {}
+    ideas: tuple[Prior, ...] = ()
+
+
 class Paused(Event, frozen=True):
     """The lab waits, and says why."""
 
@@ -254,6 +273,7 @@ AnyEvent = (
     | IdeaAdded
     | IdeaChanged
     | Noted
+    | Imported
     | Paused
     | Resumed
     | Warned

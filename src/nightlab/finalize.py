@@ -144,6 +144,8 @@ class Finalizer:
             pairs=self.wish.pairs or engine.settings.final.pairs,
             device_s=self.wish.device_s,
             last=self._last(),
+            guards=history.study.guards,
+            checks=tuple(history.study.checks),
         )
         engine.record(FinalStarted(plan=plan))
         return history.finals[-1]
@@ -246,6 +248,7 @@ class Finalizer:
             seed=turn.seed,
             device=slot.name,
             commit=f.commit_of(turn.arm),
+            check=f.plan.checks[turn.seed - 1] if turn.stage is Stage.CHECK else "",
             turn=turn,
         )
         attempt = self.engine.launch(started, self._maker(f.plan, turn, slot))

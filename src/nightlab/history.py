@@ -27,6 +27,7 @@ from nightlab.events import (
     FinalStarted,
     IdeaAdded,
     IdeaChanged,
+    Imported,
     Judged,
     Noted,
     Paused,
@@ -43,13 +44,7 @@ from nightlab.events import (
     Warned,
 )
 from nightlab.final import Finalization
-from nightlab.model import (
-    Experiment,
-    Outcome,
-    Run,
-    Verdict,
-    values_of,
-)
+from nightlab.model import Experiment, Outcome, Run, Verdict, values_of
 from nightlab.stats import Pool
 
 
@@ -117,6 +112,7 @@ class History:
         self.digest = Digest()
         self.fingerprints: dict[str, int] = {}  # of a change -> the experiment that tried it
         self.messages: set[str] = set()  # from the inbox, by name: each is taken once
+        self.priors: dict[str, Imported] = {}  # other loops' ledgers, by digest
         self.lab_seconds = 0.0  # that labs have worked on the study
 
     @property
@@ -241,7 +237,9 @@ class History:
         started = self.pending.pop(run.id)
         if run.check:  # no measurement: it takes time and says yes or no
             self.device_seconds += run.duration_s
-            if started.commit == experiment.commit:
+            if started.turn is not None:
+                self.finals[-1].take(started.turn, run)
+            elif started.commit == experiment.commit:
                 self._replace(run.experiment, checks=(*experiment.checks, run))
             return
         self.runs += 1
@@ -273,15 +271,8 @@ class History:
         if before is not None:
             settled = msgspec.structs.replace(self.experiments[event.number], verdict=event.verdict)
             self.early.take(settled, before, self.study.objective)
-        kept = event.verdict is Verdict.KEEP
-        runs = tuple(_lean(run, curve=kept) for run in self.experiments[event.number].runs)
-        self._replace(
-            event.number,
-            verdict=event.verdict,
-            commit=event.commit,
-            settled_at=event.at,
-            runs=runs,
-        )
+        self._replace(event.number, verdict=event.verdict, commit=event.commit, settled_at=event.at)
+        self._lean(event.number, curve=True)
         self.trees.pop(event.number, None)
         self.fixes.pop(event.number, None)
         verdict = event.verdict
@@ -290,8 +281,7 @@ class History:
         self.since_refresh += 1
         if verdict is Verdict.KEEP:
             if before is not None:
-                old = tuple(_lean(run, curve=False) for run in before.runs)
-                self._replace(before.number, runs=old)
+                self._lean(before.number, curve=False)
             self.incumbent_number = event.number
             self.kept[event.commit] = event.number
             self.since_refresh = 0
@@ -301,6 +291,13 @@ class History:
         else:
             self.noise.close(event.number)
         self.digest.take(self.experiments[event.number], self.lab_seconds)
+        for number in self.digest.order[-1 - _CURVES : -_CURVES]:
+            if number != self.incumbent_number:
+                self._lean(number, curve=False)
+
+    def _lean(self, number: int, *, curve: bool) -> None:
+        runs = tuple(_lean(run, curve=curve) for run in self.experiments[number].runs)
+        self._replace(number, runs=runs)
 
     def _refused(self, event: Refused) -> None:
         self.refused += 1
@@ -322,6 +319,9 @@ class History:
     def _noted(self, event: Noted) -> None:
         self.notes.append(event)
         self.messages.add(event.message)
+
+    def _imported(self, event: Imported) -> None:
+        self.priors[event.digest] = event
 
     def _paused(self, event: Paused) -> None:
         self.paused = event
@@ -353,6 +353,7 @@ class History:
         self.experiments[number] = msgspec.structs.replace(self.experiments[number], **changes)
 
 
+_CURVES = 4  # experiments settled last that keep their curves, to be shown
 _MACHINE = ("platform", "machine", "cpus", "gpus", "driver")
 
 
@@ -362,7 +363,7 @@ def _is_another(before: dict[str, str], now: dict[str, str]) -> bool:
 
 
 def _lean(run: Run, *, curve: bool) -> Run:
-    """A settled experiment's run: its traceback, and a curve nobody compares with, stay on disk.
+    """A settled experiment's run: its traceback, and a curve nobody looks at, stay on disk.
 
     A night of ten thousand must not hold them in memory.
     """

@@ -27,6 +27,7 @@ from nightlab.model import (
 # A script that trains to its budget takes most of it; half of what the incumbent took means
 # that it stopped training early or never did.
 _SHORT = 0.5
+QUARANTINE = "quarantine"  # the rule of what is put aside for the person
 _IDLE = 0.3  # of the incumbent's CPU time: a sleep in place of a training loop
 _FULL = 0.8  # of the budget: below, the script is not bound by time and may be faster honestly
 # Times what the budget and the script's usual start and evaluation take together: beyond, the
@@ -82,7 +83,7 @@ def review(
         )
     return Decision(
         action=Action.INCONCLUSIVE,
-        rule="quarantine",
+        rule=QUARANTINE,
         reason=f"quarantined for you to look at, not kept: {why} ({decision.reason})",
         evidence=decision.evidence,
     )
@@ -91,7 +92,7 @@ def review(
 def _honest(experiment: Experiment, number: int) -> bool:
     """Another experiment than this, and not one that was put aside itself."""
     decision = experiment.decision
-    return experiment.number != number and not (decision and decision.rule == "quarantine")
+    return experiment.number != number and not (decision and decision.rule == QUARANTINE)
 
 
 def about_baseline(case: Case) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from nightlab import __version__, config, devices, git, ledger, scope, seal
 from nightlab.config import Paths, Settings
 from nightlab.engine import Engine
 from nightlab.errors import ConfigError, GitError, NightlabError
-from nightlab.events import StudyStarted
+from nightlab.events import Imported, StudyStarted
 from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History, fold
@@ -61,7 +61,7 @@ def open_study(
     )
     tag = config.check_tag(tag or _choose_tag(paths, repo, now()))
     _check_data(root, settings)
-    _set_failed_baseline_aside(paths, tag)
+    known = _set_failed_baseline_aside(paths, tag)
     existed = paths.journal(tag).exists()
     if not existed:
         _check_new(repo, head, tag, settings)
@@ -75,7 +75,7 @@ def open_study(
         else:
             study = _study(settings, tag, repo.prefix)
             protected = seal.digests(root, (*settings.protect, *settings.final.hidden))
-            history = _start(journal, study, head, protected, now())
+            history = _start(journal, study, head, protected, now(), known)
         engine = Engine(
             paths=paths,
             settings=settings,
@@ -159,6 +159,14 @@ def _check_data(root: Path, settings: Settings) -> None:
                 "nightlab.toml names it, and runs need it",
                 f"restore {name}, or take it out of nightlab.toml",
             )
+    for name in (*settings.hidden, *settings.final.hidden):
+        for place in settings.read:
+            if Path(place).resolve().is_relative_to((root / name).resolve()):
+                raise ConfigError(
+                    f"[sandbox] read shows {place} to every run, and {name} is hidden",
+                    "what a run may read is not hidden from it",
+                    "take one of them out of nightlab.toml",
+                )
 
 
 def _study(settings: Settings, tag: str, prefix: str) -> Study:
@@ -182,7 +190,12 @@ def _study(settings: Settings, tag: str, prefix: str) -> Study:
 
 
 def _start(
-    journal: Journal, study: Study, head: str, protected: dict[str, str], now: float
+    journal: Journal,
+    study: Study,
+    head: str,
+    protected: dict[str, str],
+    now: float,
+    known: tuple[Imported, ...] = (),
 ) -> History:
     for _ in journal.events():  # nothing is there: this only readies the journal for appending
         break
@@ -196,7 +209,10 @@ def _start(
             at=now,
         )
     )
-    return History(first)
+    history = History(first)
+    for prior in known:
+        history.apply(journal.append(prior))
+    return history
 
 
 def _said(value: object) -> str:
@@ -225,21 +241,27 @@ def _check_same(was: Study, now: Study) -> None:
         )
 
 
-def _set_failed_baseline_aside(paths: Paths, tag: str) -> None:
-    """A study whose untouched code never ran holds nothing: it gives its tag back."""
+def _set_failed_baseline_aside(paths: Paths, tag: str) -> tuple[Imported, ...]:
+    """A study whose untouched code never ran holds nothing: it gives its tag back.
+
+    Returns what the new one is to know all the same: the ledgers that were imported into it.
+    """
     path = paths.journal(tag)
     if not path.exists() or path.stat().st_size > 1_000_000:
-        return
+        return ()
     try:
         with Journal(path) as journal:  # the lock: a running lab's folder is not moved away
-            baseline = fold(journal.events()).baseline
+            history = fold(journal.events())
     except NightlabError:
-        return  # the open that follows says it better
+        return ()  # the open that follows says it better
+    baseline = history.baseline
     if baseline is not None and baseline.verdict is Verdict.CRASH:
         number = 1
         while (aside := paths.state / f"{tag}~{number}").exists():
             number += 1
         paths.study(tag).rename(aside)
+        return tuple(history.priors.values())
+    return ()
 
 
 def _moved_on(head: str, history: History) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,13 +88,15 @@ class Loop:
         with Signals(self._signalled):
             try:
                 ending = self._drive()
+                self.thinker.close()
                 self.engine.record(SessionEnded(reason=ending.reason, detail=ending.detail))
             except BaseException as error:
                 self._end_badly(error)
                 raise
             finally:
                 self.executor.close()
-                self.thinker.close()
+                with suppress(NightlabError):  # the journal may be what failed
+                    self.thinker.close()
         return ending
 
     def stop(self, ending: Ending, *, now: bool = False) -> None:
@@ -159,6 +162,7 @@ class Loop:
                 self.engine.record(
                     Noted(text=message.text, author=message.author, message=path.name)
                 )
+                self.thinker.wake()
             elif event := nudges.backlog_event(self.history, message, path.name):
                 self.engine.record(event)
             path.unlink(missing_ok=True)

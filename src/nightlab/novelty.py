@@ -106,8 +106,7 @@ def alike(a: _Words, b: _Words) -> bool:
     """Whether two descriptions very likely name the same change.
 
     Same numbers, same words. Measured on the 1.1 million pairs of descriptions of 48 public
-    ledgers: besides equal texts it joins 13 pairs, 12 of them one thing said twice. A bar of
-    nine words in ten joins 10 pairs more, each of them two different experiments.
+    ledgers: besides equal texts it joins 13 pairs; of 12 that were read, 11 said one thing twice.
     """
     return a == b and len(a[0]) >= _LEAST_WORDS
 

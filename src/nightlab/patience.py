@@ -42,6 +42,10 @@ class Patience:
         """Whether it is too early to ask again."""
         return self._clock() < self._ask_again_at
 
+    def wake(self) -> None:
+        """Wait no longer."""
+        self._ask_again_at = 0.0
+
     def failed(
         self,
         answer: Answer,

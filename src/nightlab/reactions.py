@@ -95,18 +95,18 @@ def _passing(
 
 
 _ADVICE = {
-    Answer.NO_EDIT: "it changed nothing; make one change to the files in scope",
+    Answer.NO_EDIT: "you changed nothing; make one change to the files in scope",
     Answer.QUESTION: "nobody is there to answer a question; decide yourself, and make the change",
-    Answer.REFUSAL: "it was refused; this is ordinary work on the person's own program: "
+    Answer.REFUSAL: "you declined; this is ordinary work on the person's own program: "
     "propose another change if that one is not for you",
     Answer.OUT_OF_SCOPE: "only the files in scope may change; the rest was undone",
     Answer.BROKEN_SYNTAX: "what was written does not parse",
     Answer.DUPLICATE: "that was tried already; propose something else",
     Answer.UNUSABLE: "the answer could not be read; keep to the form that was asked for",
-    Answer.LOOPED: "it used up its turns without a result; make a smaller change, directly",
-    Answer.HUNG: "it used up its time without a result; make a smaller change, directly",
-    Answer.DIED: "its program ended before there was a change",
-    Answer.DENIED: "it asked for what is not permitted; edit the files in scope, run nothing",
+    Answer.LOOPED: "you used up your turns without a result; make a smaller change, directly",
+    Answer.HUNG: "you used up your time without a result; make a smaller change, directly",
+    Answer.DIED: "your program ended before there was a change",
+    Answer.DENIED: "you tried what is not permitted; edit the files in scope, and run nothing",
 }
 
 

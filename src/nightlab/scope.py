@@ -314,7 +314,12 @@ def _names_seed(node: ast.expr | None) -> bool:
 
 
 def _blank(value: ast.expr) -> ast.expr:
-    """The expression with its whole numbers made equal; all else in it still counts."""
+    """The expression with its whole numbers made equal; all else in it still counts.
+
+    One that is made of a seed (``int(os.environ["SEED"])``) is as good as a number.
+    """
+    if any(isinstance(n, ast.expr) and (_is_seed(n) or _names_seed(n)) for n in ast.walk(value)):
+        return ast.Constant(0)
     for node in ast.walk(value):
         if isinstance(node, ast.Constant) and type(node.value) is int:
             node.value = 0

@@ -12,7 +12,7 @@ from nightlab.attempt import Attempt
 from nightlab.config import Final
 from nightlab.devices import Slot
 from nightlab.events import RunStarted
-from nightlab.final import TEST, Plan
+from nightlab.final import NOT_TESTED, TEST, Plan
 from nightlab.model import Outcome, Run
 from nightlab.process import Finished
 from nightlab.runs import ArtifactError, Rig
@@ -91,5 +91,5 @@ class TestedAttempt(Attempt):
 
 
 def _not_tested(run: Run, why: str) -> Run:
-    note = f"the test command failed: {why}"
+    note = f"{NOT_TESTED}: {why}"
     return msgspec.structs.replace(run, notes=(*run.notes, note))

@@ -16,6 +16,7 @@ import msgspec
 
 from nightlab import budget, commits, contexts, fixes, planning
 from nightlab import scratchpad as memory
+from nightlab.brief.pieces import span
 from nightlab.budget import Bounds
 from nightlab.desks import Desks
 from nightlab.engine import Engine
@@ -111,11 +112,21 @@ class Thinker:
         for mind in filter(None, (self._first, self._second)):
             self._worker.learn(mind.researcher, experiments)
 
+    def wake(self) -> None:
+        """Ask now whom failures make wait: what a person did may have cured it."""
+        for mind in filter(None, (self._first, self._second)):
+            mind.patience.wake()
+
     def close(self) -> None:
-        """Stop thinking, at once where a researcher can; whatever it started is dead then."""
+        """End all thinking: what researchers started is dead then, what it cost is booked."""
         minds = filter(None, (self._first, self._second))
         self._worker.close(tuple(mind.researcher for mind in minds))
         self._desks.close()
+        thoughts = [*filter(None, (self._thought,)), *self._fixing.values()]
+        self._thought, self._fixing = None, {}
+        for thought in thoughts:
+            if thought.future.done() and isinstance(thought.researcher, Thoughtful):
+                self._book(thought, Answer.STOPPED, thought.spent())
 
     # -- ask and take
 
@@ -133,14 +144,9 @@ class Thinker:
         self._thought = self._put(self._now, task, self._engine.files_in_scope(), base=history.tip)
 
     def _put(
-        self,
-        mind: _Mind,
-        task: Task,
-        files: dict[str, str],
-        *,
-        base: str,
+        self, mind: _Mind, task: Task, files: dict[str, str], *, base: str,
         failure: Failure | None = None,
-    ) -> Thought:
+    ) -> Thought:  # fmt: skip
         engine = self._engine
         context = contexts.build(
             engine.history,
@@ -205,9 +211,11 @@ class Thinker:
             return None
         if self._mind_of(thought).patience.succeeded():
             self._engine.record(Warned(text=f"{thought.researcher.name} proposes again"))
-        if not proposal.changes or usage != Usage():  # turning constants costs nothing to book
+        thoughtful = isinstance(thought.researcher, Thoughtful)  # turning constants costs nothing
+        if usage != Usage() or (thoughtful and not proposal.changes):
             who = proposal.researcher or thought.researcher.name
-            self._book(thought, Answer.PROPOSED, usage, number=number, who=who)
+            told = "; ".join(proposal.told)
+            self._book(thought, Answer.PROPOSED, usage, number=number, detail=told, who=who)
         self._remember(proposal.scratchpad)
         return number
 
@@ -238,7 +246,7 @@ class Thinker:
         self, thought: Thought, error: ScopeError | ResearcherError | ConfigError, usage: Usage
     ) -> None:
         """Book it, and decide what follows."""
-        mind, task = self._mind_of(thought), thought.context.task
+        mind, task, who = self._mind_of(thought), thought.context.task, thought.researcher.name
         answer = kind(error)
         if isinstance(error, ResearcherError) and isinstance(error.usage, Usage):
             usage = error.usage
@@ -255,17 +263,19 @@ class Thinker:
         was_away = mind.patience.away
         following = mind.patience.failed(
             answer,
-            "" if refused or task is not Task.PROPOSE else detail,
+            "" if refused or task is not Task.PROPOSE else detail.removeprefix(f"{who}: "),
             fallback=self._make_second is not None and mind is self._first,
             idea=next(iter(self._engine.history.backlog.open()), None),
             retry_after_s=getattr(error, "retry_after_s", None),
         )
         if following.step is Step.HAND_OVER and not was_away:
-            self._hand_over(answer, detail)
-        elif not refused and first_time and (not costly or following.wait_s > _LONG_S):
+            self._hand_over(answer, following.wait_s)
+        elif costly and following.wait_s > _LONG_S:
+            self._engine.record(Warned(text=f"{who} is asked again in {span(following.wait_s)}"))
+        elif not refused and first_time and not costly:
             self._engine.record(Warned(text=f"no proposal: {error.what}. {error.why}".strip()))
 
-    def _hand_over(self, answer: Answer, detail: str) -> None:
+    def _hand_over(self, answer: Answer, wait_s: float) -> None:
         """Another researcher goes on, having learnt all there is."""
         if self._second is None and self._make_second is not None:
             try:
@@ -278,8 +288,8 @@ class Thinker:
             self._worker.learn(self._second.researcher, settled)
         if self._second is not None:
             first, second = self._first.researcher.name, self._second.researcher.name
-            why = f"{answer.value.replace('_', ' ')}: {detail}"
-            text = f"{first} gives no proposals ({why}); {second} goes on meanwhile"
+            again = f"is asked again in {span(wait_s)}, or once you leave a `nightlab note`"
+            text = f"{first} gives none ({answer.words}); {second} goes on. {first} {again}"
             self._engine.record(Warned(text=text))
 
     # -- plans
@@ -351,26 +361,18 @@ class Thinker:
                 self._failures[number] = None
             return
         self._failures.pop(number, None)
-        self._book(thought, Answer.PROPOSED, usage, number=number)
+        told = "; ".join(proposal.told)
+        self._book(thought, Answer.PROPOSED, usage, number=number, detail=told)
         self._remember(proposal.scratchpad)
 
     # -- what is written down
 
     def _book(
-        self,
-        thought: Thought,
-        answer: Answer,
-        usage: Usage,
-        *,
-        number: int | None = None,
-        detail: str = "",
-        who: str = "",
-    ) -> None:
-        thoughtful = isinstance(thought.researcher, Thoughtful)
-        if thoughtful and not usage.seconds:
+        self, thought: Thought, answer: Answer, usage: Usage, *,
+        number: int | None = None, detail: str = "", who: str = "",
+    ) -> None:  # fmt: skip
+        if isinstance(thought.researcher, Thoughtful) and not usage.seconds:
             usage = msgspec.structs.replace(usage, seconds=round(thought.seconds, 3))
-        if usage == Usage() and answer is Answer.PROPOSED and not thoughtful:
-            return
         self._engine.record(
             Asked(
                 task=thought.context.task.value,

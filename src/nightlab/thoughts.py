@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from nightlab.errors import ConfigError, NightlabError, ResearcherError
-from nightlab.model import Answer, Experiment, Proposal
+from nightlab.model import Answer, Experiment, Proposal, Usage
 from nightlab.researchers import Closing, Context, Plan, Researcher, Task, Thoughtful
 
 _CLOSE_S = 10.0
@@ -27,6 +27,12 @@ class Thought:
     base: str
     future: Future[Proposal | Plan] = field(default_factory=Future)
     seconds: float = 0.0
+
+    def spent(self) -> Usage:
+        """What it has cost, once the future is done, whatever came of it."""
+        found = self.future.exception() or self.future.result()
+        usage = getattr(found, "usage", None)
+        return usage if isinstance(usage, Usage) else Usage()
 
     def proposal(self) -> Proposal:
         """What came of it, once the future is done. Raises what the researcher raised."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from nightlab import certificates, costs, expression, front, phases, plateau
 from nightlab.history import History
+from nightlab.integrity import QUARANTINE
 from nightlab.judge import estimate, fair
 from nightlab.model import (
     Experiment,
@@ -76,11 +77,21 @@ def status(history: History, *, locked: bool, now: float, program: str = "") -> 
         "ended": None
         if history.ended is None
         else {"reason": history.ended.reason, "detail": history.ended.detail},
+        "quarantined": quarantined(history),
         "warnings": [w.text for w in history.warnings[-5:]],
         "phase": _phase(history, program, now if locked else history.last_at),
         "plateau": _plateau(history),
         "backlog": _backlog(history),
     }
+
+
+def quarantined(history: History) -> list[int]:
+    """The experiments that were put aside for the person, oldest first."""
+    return [
+        e.number
+        for e in history.settled()
+        if e.decision is not None and e.decision.rule == QUARANTINE
+    ]
 
 
 def _counts(history: History) -> dict[str, int]:

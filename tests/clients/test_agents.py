@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -336,6 +337,22 @@ def test_a_plan_is_read_from_the_last_message(
     assert found.vetoed == (4,)
     assert found.ideas[0].source == name
     assert found.usage.tokens_in > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [("claude", "WebSearch"), ("codex", "web_search"), ("gemini", "google_web_search")],
+)
+def test_the_web_is_offered_where_the_phase_says_so_and_nowhere_else(
+    name: str, tool: str, researcher: Any, tmp_path: Path, box: Sandbox
+) -> None:
+    with ModelServer(scenario([READ, EDIT, SAY], [READ, EDIT, SAY])) as server:
+        for web in (True, False):
+            researcher(name, server).propose(context(tmp_path / "desk", box, web=web))
+        bodies = [json.dumps(r.body.get("tools")) for r in server.requests if r.kind == "answer"]
+    half = len(bodies) // 2
+    assert all(f'"{tool}"' in body for body in bodies[:half])
+    assert not any(f'"{tool}"' in body for body in bodies[half:])
 
 
 def test_a_new_file_in_a_folder_in_scope_is_taken(

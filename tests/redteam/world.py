@@ -303,7 +303,7 @@ class World:
         git(root, "add", "-A")
         git(root, "commit", "-q", "-m", "start")
         # So long that the start of a container is short beside it.
-        short = "1.5s" if self.sandbox.name == "container" else "0.4s"
+        short = "3s" if self.sandbox.name == "container" else "0.4s"
         budget, factor = (short, 20) if kind == "timed" else ("60s", 1)
         toml = _TOML.format(python=PYTHON, more=more, budget=budget, factor=factor)
         if memory:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nightlab import plateau
-from nightlab.brief import tried, words
+from nightlab.brief import prior, tried, words
 from nightlab.brief.pieces import BYTES_PER_TOKEN, fence, fenced, head, listed, one_line, size
 from nightlab.history import History
 from nightlab.knowledge import Passage
@@ -80,7 +80,7 @@ def render(
 # The first of them to be given room; the order in which they are read is that of ``_sections``.
 _IMPORTANCE = (
     "objective", "refused", "failure", "notes", "phase", "files", "program", "plateau", "backlog",
-    "kept", "near", "failed", "scratchpad", "runs", "knowledge", "diffs", "record",
+    "kept", "near", "failed", "scratchpad", "runs", "knowledge", "prior", "diffs", "record",
 )  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def _sections(history: History, context: Context, sources: Sources) -> dict[str,
         "program": _Section(
             0.20,
             lambda room: fenced(
-                "# program.md: what the person wants, in their own words. What the objective "
-                "and its parts mean stands here",
+                "# program.md: what the person wants and what the objective means, in their "
+                "own words",
                 sources.program.text,
                 "markdown",
                 room,
@@ -117,6 +117,7 @@ def _sections(history: History, context: Context, sources: Sources) -> dict[str,
         "backlog": _Section(
             0.12 if plans else 0.06, lambda room: "" if fixes else _backlog(history, room)
         ),
+        "prior": _Section(0.08, lambda room: "" if fixes else prior.section(history, room)),
         "knowledge": _Section(
             0.12, lambda room: "" if fixes else _knowledge(sources.passages, room)
         ),
@@ -173,8 +174,8 @@ def _notes(notes: Sequence[str], room: int) -> str:
 def _refused(refused: Sequence[str], room: int) -> str:
     lines = (f"- {one_line(reason, 600)}" for reason in reversed(refused))
     return listed(
-        "# Your earlier attempts at this very proposal were refused (newest first). Do not "
-        "repeat them",
+        "# Your last attempts at this proposal gave nothing that could be run (newest first). "
+        "Do not repeat them",
         lines,
         room,
     )
@@ -224,11 +225,10 @@ def _diffs(history: History, context: Context, diff: Diff | None, room: int) -> 
 
 
 def _record(context: Context, history: History) -> str:
-    settled = len(history.digest.order)
-    if context.desk is None or not settled:
+    if context.desk is None or not history.digest.order:
         return ""
     return (
-        f"All {settled} experiments, with hypotheses, effects and reasons, stand in "
-        "`.nightlab/history.md` and `.nightlab/experiments.jsonl`: search them before you repeat "
-        "one. Where a line here says too little of an experiment, look it up there."
+        "# The whole record\n\nEvery settled experiment, with its hypothesis, effect and reason, "
+        "stands in `.nightlab/history.md` and `.nightlab/experiments.jsonl`. Search them before "
+        "you repeat one, and where a line above says too little."
     )

@@ -55,8 +55,7 @@ def failed(history: History, room: int) -> str:
     newest = sorted((n for _, t in tallies for n in t.last), reverse=True)
     by_category = sorted(newest[:80], key=lambda n: digest.category(history.experiments[n]))
     details = listed(
-        "Those that did not help, the newest of each category (the effect is candidate minus "
-        "incumbent, positive is better; in brackets its interval):",
+        "Those that did not help, the newest of each category:",
         (line(history.experiments[n]) for n in _fair(history, by_category)),
         room - len(sums.encode()) - 1,
         more="and older ones",
@@ -106,14 +105,13 @@ def _run(run: Run, metric: str) -> str:
 
 def _curve(run: Run) -> Iterator[str]:
     """What a run printed on the way, where that is on record."""
-    curve = getattr(run, "curve", None)
-    points = list(getattr(curve, "points", ()))
-    if len(points) < 2:
+    if run.curve is None or not run.curve.points:
         return
+    points = run.curve.points
     step = max(1, (len(points) - 1) // (_POINTS - 1))
     shown = [*points[:-1:step], points[-1]]
-    told = ", ".join(f"{span(at)} {value:.5g}" for at, value in shown)
-    yield f"  its {one_line(str(getattr(curve, 'name', 'curve')), 40)}: {told}"
+    told = ", ".join(f"{value:.5g} at {span(at)}" for at, value in shown)
+    yield f"  its {one_line(run.curve.name, 40)}: {told}"
 
 
 def _sums(name: str, tally: Tally) -> str:

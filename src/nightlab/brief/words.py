@@ -118,6 +118,11 @@ def objective(history: History, room: int) -> str:
             "that will most likely end as inconclusive; a clear one gains two or three times that."
         )
     counts = history.counts
+    if counts.total > 1:
+        lines.append(
+            "- Effects below are gains over the incumbent of their time: positive is better. In "
+            "brackets stands the interval of each."
+        )
     lines.append(
         f"- So far: {counts.total} experiments settled: {counts.keep} kept (the baseline "
         f"included), {counts.discard} discarded, {counts.inconclusive} inconclusive, "
@@ -143,7 +148,8 @@ def _value(value: float | None) -> str:
 def standing(history: History, room: int) -> str:
     """The plateau's stage and what it asks for."""
     at = plateau.stand(history)
-    told = f"# Stage: {at.stage.name} ({at.since_keep} experiments since the last keep)"
+    since = f"{at.since_keep} experiment{'' if at.since_keep == 1 else 's'} since the last keep"
+    told = f"# Stage: {at.stage.name} ({since})"
     return head(f"{told}\n\n{at.stage.asks}", room)
 
 

@@ -1,4 +1,4 @@
-"""Every experiment as text: tab-separated, JSON lines, or one JSON array."""
+"""Every experiment as text: tab-separated, JSON lines, one JSON array, and others' formats."""
 
 from __future__ import annotations
 
@@ -27,8 +27,17 @@ COLUMNS = (
 )
 
 
-def pieces(history: History, format_: str) -> Iterator[str]:
-    """The text, piece by piece, each with its newline. A tsv cell holds no tab or newline."""
+def pieces(history: History, format_: str, *, runs: bool = False) -> Iterator[str]:
+    """The text, piece by piece, each with its newline. A tsv cell holds no tab or newline.
+
+    ``runs``, of csv: a row per run instead of a row per experiment.
+    """
+    if format_ in ("karpathy", "pi", "csv"):
+        from nightlab.exchange import exports  # noqa: PLC0415  loaded on use
+
+        csv = exports.csv_runs if runs else exports.csv_experiments
+        yield from {"karpathy": exports.karpathy, "pi": exports.pi, "csv": csv}[format_](history)
+        return
     rows = views.rows(history)
     if format_ == "tsv":
         yield "\t".join(COLUMNS) + "\n"

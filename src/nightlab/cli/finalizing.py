@@ -109,7 +109,7 @@ def _show(place: base.Place, history: History, teller: _Teller, *, as_json: bool
         base.emit({**found, "page": str(path), "patches": str(folder / "patches")})
         return
     if not teller.began:
-        base.say("this finalization is over; --again makes another, on fresh seeds", "")
+        base.say("this finalization is over; --again makes another, on fresh seeds")
     base.say("", *report.final_lines(history), f"page:    {path}")
 
 
@@ -181,7 +181,7 @@ def _why_not(f: Finalization) -> str:
 
 def _line(f: Finalization, turn: Turn, run: Run) -> str:
     from nightlab.cli import words  # noqa: PLC0415  loaded on use
-    from nightlab.final import TEST, expected  # noqa: PLC0415
+    from nightlab.final import NOT_TESTED, TEST, expected  # noqa: PLC0415
 
     metric = f.plan.objective.metric
     runs, left_s = expected(f)
@@ -190,6 +190,8 @@ def _line(f: Finalization, turn: Turn, run: Run) -> str:
         said = f"{metric} {words.number(run.metrics[metric])}"
     if TEST + metric in run.metrics:
         said += f", test {words.number(run.metrics[TEST + metric])}"
+    elif any(note.startswith(NOT_TESTED) for note in run.notes):
+        said += ", test failed"
     done = len(f.measured)
     return (
         f"{done:>3}/{done + runs:<4} {turn.stage:<8} {turn.arm:<12} seed {turn.seed}  {said}  "

@@ -74,6 +74,8 @@ def _said(event: AnyEvent, history: History) -> str | None:
             return f"warning   {event.text}"
         case events.SessionEnded():
             return f"ended     {event.reason}" + (f": {event.detail}" if event.detail else "")
+        case events.Imported():
+            return f"imported  {event.source}: {event.rows} rows, as prior ideas"
         case (
             events.StudyStarted()
             | events.SessionStarted()
@@ -91,9 +93,11 @@ def _said(event: AnyEvent, history: History) -> str | None:
 
 def _asked(event: events.Asked) -> str | None:
     if event.answer in (Answer.PROPOSED, Answer.PLANNED):
-        return None  # what came of it is told by itself
-    detail = f": {event.detail}" if event.detail else ""
-    return f"asked     {event.researcher}, which gave nothing ({event.answer.value}{detail})"
+        # What came of it is told by itself; the detail is what was not taken.
+        return f"denied    {event.researcher}: {event.detail}" if event.detail else None
+    said = event.detail or "nothing came of it"
+    by = "" if said.startswith(f"{event.researcher}: ") else f"{event.researcher}: "
+    return f"no answer {by}{said} ({event.answer.words})"
 
 
 def _run(run: Run, history: History) -> str:
@@ -101,9 +105,11 @@ def _run(run: Run, history: History) -> str:
     if run.check:
         what = f"exp {run.occasion:<4} check {run.check:<7}"
         detail = f": {run.detail}" if run.detail else ""
-        return f"{what} {run.outcome.value} in {words.seconds(run.duration_s)}{detail}"
+        return f"{what} {words.check(run.outcome)} in {words.seconds(run.duration_s)}{detail}"
     what = f"exp {run.occasion:<4} run {run.id:<9} {words.purpose(run.purpose)}, seed {run.seed}: "
     took = f" in {words.seconds(run.duration_s)}"
     if run.outcome is Outcome.OK and metric in run.metrics:
         return f"{what}{metric} {words.number(run.metrics[metric])}{took}"
-    return f"{what}{run.outcome.value}{took}" + (f": {run.detail}" if run.detail else "")
+    # Why a run was hopeless is the reason of the decision, which follows.
+    detail = f": {run.detail}" if run.detail and run.outcome is not Outcome.HOPELESS else ""
+    return f"{what}{run.outcome.value}{took}{detail}"

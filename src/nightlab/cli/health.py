@@ -264,7 +264,7 @@ def _studies(paths: Paths) -> Iterator[Check]:
         except NightlabError as error:
             yield _of(name, error)
             continue
-        text = f"{words.many(len(history.experiments), 'experiment')}, journal sound"
+        text = f"{words.count(len(history.experiments), 'experiment')}, journal sound"
         if journal.is_locked(paths.lock(tag)):
             text += f"; held by {journal.describe_holder(paths.lock(tag))}"
         yield Check(name, State.OK, text)

@@ -146,7 +146,7 @@ def initialise(root: Path, wanted: Wanted, *, force: bool, ask: bool) -> Done:
         wanted = replace(wanted, command=_need_command(root, found, ask=ask))
         found = _recognise(root, wanted)
     if not found.edit and ask:
-        names = _answer("Which files may change? (separated by spaces)").split()
+        names = answer("Which files may change? (separated by spaces)").split()
         wanted = replace(wanted, edit=tuple(names))
         found = _recognise(root, wanted)
     chosen = _choose(root, wanted, found, ask=ask)
@@ -240,13 +240,13 @@ def _sealed_by(evaluator: evaluators.Evaluator | None, *, ask: bool) -> str:
     if evaluator is None or evaluator.command is None or not (evaluator.wired and ask):
         return ""
     question = f"{evaluator.file} can measure in a box of its own. Seal the study with it?"
-    return evaluator.command if _answer(question, ("yes", "no")) == "yes" else ""
+    return evaluator.command if answer(question, ("yes", "no")) == "yes" else ""
 
 
 def _need_command(root: Path, found: Found, *, ask: bool) -> str:
     if ask:
         shown = f" (for example: python {found.scripts[0]})" if found.scripts else ""
-        return _answer(f"Which command trains and prints the metric?{shown}")
+        return answer(f"Which command trains and prints the metric?{shown}")
     why = (
         f"several scripts could be meant: {', '.join(found.scripts[:6])}"
         if found.scripts
@@ -271,7 +271,7 @@ def _need_metric(root: Path, found: Found, flag: str, *, ask: bool) -> str:
     none = f"no line `name: value` was found in the source{_spaced(root, found)}"
     if ask:
         listed = f" It prints: {seen}." if seen else f" ({none})"
-        return _answer(f"Which metric counts?{listed}")
+        return answer(f"Which metric counts?{listed}")
     name = found.metrics[0] if found.metrics else "val_loss"
     flag = flag if flag and not found.metrics else f"--metric {name}"
     raise UsageError(
@@ -293,7 +293,7 @@ def _spaced(root: Path, found: Found) -> str:
 
 def _need_direction(metric: str, *, ask: bool) -> Better:
     if ask:
-        return Better(_answer(f"Is a lower or a higher {metric} better?", ("lower", "higher")))
+        return Better(answer(f"Is a lower or a higher {metric} better?", ("lower", "higher")))
     raise UsageError(
         f"whether a lower or a higher {metric} is better is not clear",
         "its name does not tell, and nightlab never guesses a direction",
@@ -301,8 +301,11 @@ def _need_direction(metric: str, *, ask: bool) -> Better:
     )
 
 
-def _answer(question: str, choices: Sequence[str] = ()) -> str:
-    """Ask until there is an answer. Raises KeyboardInterrupt at the end of the input."""
+def answer(question: str, choices: Sequence[str] = ()) -> str:
+    """Ask until there is an answer, one of ``choices`` where there are any.
+
+    Raises KeyboardInterrupt at the end of the input.
+    """
     options = f" [{'/'.join(choices)}]" if choices else ""
     while True:
         try:

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from nightlab.cli import base
+from nightlab.cli import base, importing
 from nightlab.cli.base import AsJson, Directory, Tag
+from nightlab.cli.importing import BetterFlag, MetricFlag, SegmentFlag
+from nightlab.errors import UsageError
 
 
 class Format(StrEnum):
@@ -19,6 +21,12 @@ class Format(StrEnum):
     TSV = "tsv"
     JSONL = "jsonl"
     JSON = "json"
+    KARPATHY = "karpathy"
+    PI = "pi"
+    CSV = "csv"
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
+    TENSORBOARD = "tensorboard"
 
 
 def register(app: typer.Typer) -> None:
@@ -38,12 +46,15 @@ def register(app: typer.Typer) -> None:
     )(show)
     app.command(
         rich_help_panel=base.MORNING,
-        epilog="[bold]Examples[/bold]\n  nightlab report\n  nightlab report --out ~/Desktop/night",
+        epilog="[bold]Examples[/bold]\n  nightlab report\n  nightlab report --out ~/Desktop/night\n"
+        "  nightlab report --import results.tsv --better lower   another loop's ledger",
     )(report)
     app.command(
         rich_help_panel=base.MORNING,
         epilog="[bold]Examples[/bold]\n  nightlab export --format tsv > night.tsv\n"
-        "  nightlab export --format jsonl --out night.jsonl",
+        "  nightlab export --format csv --runs --out runs.csv   for pandas, a row per run\n"
+        "  nightlab export --format pi --out log.jsonl          for pi-autoresearch's tools\n"
+        "  nightlab export --format mlflow --out sqlite:///mlflow.db",
     )(export)
 
 
@@ -112,9 +123,25 @@ def report(
             show_default=False,
         ),
     ] = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            metavar="PATH",
+            help="Not a study: another loop's ledger, into --out or PATH's name-report.",
+            show_default=False,
+        ),
+    ] = None,
+    better: BetterFlag = None,
+    metric: MetricFlag = None,
+    segment: SegmentFlag = None,
     as_json: AsJson = False,
 ) -> int:
     """The debrief, for a person at breakfast: report.md and the plot of the night."""
+    if ledger or better or metric or segment is not None:
+        return importing.report(
+            ledger, out=out, better=better, metric=metric, segment=segment, as_json=as_json
+        )
     from nightlab import report as debriefing  # noqa: PLC0415  loaded on use
     from nightlab.cli import debrief, session  # noqa: PLC0415
 
@@ -145,21 +172,35 @@ def export(
     tag: Tag = None,
     format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TSV,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--out", metavar="FILE", help="Write to FILE. Default: print.", show_default=False
+            "--out",
+            metavar="FILE",
+            help="Write to FILE (default: print); of a tracker, its URI or folder.",
+            show_default=False,
         ),
     ] = None,
+    runs: Annotated[
+        bool, typer.Option("--runs", metavar="", help="With csv: a row per run.")
+    ] = False,
 ) -> int:
     """Every experiment, for a table or a program."""
     from nightlab.cli import exporting  # noqa: PLC0415  loaded on use
 
     place = base.place(directory, tag)
-    pieces = exporting.pieces(place.history(), format_)
+    if runs and format_ is not Format.CSV:
+        raise UsageError("--runs is of csv", "", "nightlab export --format csv --runs")
+    if format_ in (Format.MLFLOW, Format.WANDB, Format.TENSORBOARD):
+        from nightlab.exchange import trackers  # noqa: PLC0415  loaded on use
+
+        added, where = trackers.export(format_.value, place.history(), out)
+        base.say(f"{added} experiments added to {where}", stderr=True)
+        return 0
+    pieces = exporting.pieces(place.history(), format_, runs=runs)
     if out is None:
         exporting.to_stdout(pieces)
     else:
-        with out.expanduser().open("w", encoding="utf-8", errors="backslashreplace") as file:
+        with Path(out).expanduser().open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(pieces)
         base.say(f"wrote {out}", stderr=True)
     return 0

@@ -68,11 +68,12 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
             sure = experiment.number in certificates.certificates(place.history())["certified"]
             word = "certified" if sure else "not certified"
             told.append(f"e-value    {words.short(found)} from fresh pairs: {word}")
-    spread = views.spread(experiment.runs, metric)
+    mean = views.spread(experiment.runs, metric)
+    none = "not measured" if experiment.verdict and mean["mean"] is None else ""
     measured = sum(metric in run.metrics for run in experiment.runs)
-    unfair = measured > (spread["n"] or 0) > 0 and experiment.number > 1
-    aside = ", without the first look, which selected it" if unfair else ""
-    told.append(f"{metric}  {words.spread(spread)}{aside}")
+    aside = measured > (mean["n"] or 0) > 0 and experiment.number > 1
+    why = ", without the first look, which selected it" if aside else ""
+    told.append(f"{metric:<10} {none or words.spread(mean)}{why}")
     told.append(
         f"commit     {experiment.commit[:10] or 'none yet'} on {experiment.parent[:10]}"
         f" (+{claim.lines_added} -{claim.lines_removed} lines"
@@ -80,22 +81,23 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
     )
     by = claim.researcher + (f", {claim.category}" if claim.category else "")
     told.append(f"proposed   by {by}")
-    told.append(f"cost       {words.cost(costs.of_experiment(place.history(), experiment.number))}")
     if claim.hypothesis:
         told += [f"           {line}" for line in claim.hypothesis.splitlines()]
     told += [
         f"           {c.name}: {words.constant(c.old)} → {words.constant(c.new)}"
         for c in claim.changes
     ]
-    told += [_run(run, metric) for run in experiment.runs]
+    told.append(f"cost       {words.cost(costs.of_experiment(place.history(), experiment.number))}")
+    reason = decision.reason if decision else ""
+    told += [_run(run, metric, reason) for run in experiment.runs]
     told += [
-        f"check      {run.check}: {run.outcome.value}, {words.seconds(run.duration_s)}"
+        f"check      {run.check}: {words.check(run.outcome)}, {words.seconds(run.duration_s)}"
         + (f": {run.detail}" if run.detail else "")
         for run in experiment.checks
     ]
     others = {n: v for n, v in views.mean_metrics(experiment.runs).items() if n != metric}
     composite = place.history().study.objective.expression
-    if composite:
+    if composite and others:
         own = {name: others.pop(name) for name in expression.parts(composite) if name in others}
         pairs = ", ".join(f"{name} {words.number(value)}" for name, value in own.items())
         told.append(f"parts      {pairs or 'none measured'}; {metric} = {composite}")
@@ -118,7 +120,8 @@ def _on_front(place: Place, number: int) -> list[str]:
     return []
 
 
-def _run(run: Run, metric: str) -> str:
+def _run(run: Run, metric: str, reason: str) -> str:
+    """A run in a line; ``reason`` stands above it already."""
     value = words.number(run.metrics[metric]) if metric in run.metrics else run.outcome.value
     text = (
         f"run {run.id:<6} {value}, {words.purpose(run.purpose)}, seed {run.seed}, "
@@ -126,7 +129,7 @@ def _run(run: Run, metric: str) -> str:
     )
     if run.peak_gpu_bytes is not None:
         text += f", {run.peak_gpu_bytes / 1024**3:.1f} GiB of its memory"
-    notes = "; ".join(filter(None, (run.detail, *run.notes)))
+    notes = "; ".join(filter(None, ("" if run.detail == reason else run.detail, *run.notes)))
     return f"{text}: {notes}" if notes else text
 
 

@@ -18,28 +18,61 @@ def status(found: dict[str, Any]) -> list[str]:
         f"baseline   {words.spread(found['baseline'])}",
         f"incumbent  {_incumbent(found['incumbent'])}",
         f"gain       {words.short(found['gain'])}; {_noise(found['noise'])}",
-        f"tried      {_counts(counts)}; {found['runs']} runs",
+        f"tried      {_counts(counts)}; {words.count(found['runs'], 'run')}",
         f"cost       {words.cost(found['cost'])}",
         *_per_keep(found["cost"]),
+        *_asked(found["cost"]),
     ]
     if objective["expression"]:
         lines.insert(2, f"           = {objective['expression']}")
         lines[5:5] = [f"  {name:<9}{_part(part)}" for name, part in objective["parts"].items()]
     if found["certificates"]["keeps"]:
         lines.append(f"certified  {certified(found['certificates'])}")
+    lines += [f"stopped    {text}" for text in _stopped(found["early_stop"])]
     lines += pareto(found["pareto"])
+    lines += [f"final      {text}" for text in _final(found["final"])]
+    if found["quarantined"]:
+        names = ", ".join(f"exp {n}" for n in found["quarantined"])
+        lines.append(f"put aside  {names}: not believable; look at them: nightlab show N --diff")
     if counts["refused"]:
-        lines.append(f"refused    {words.many(counts['refused'], 'proposal')}")
+        lines.append(f"refused    {words.count(counts['refused'], 'proposal')}")
     lines += _directions(found)
     lines += [f"running    {_running(r)}" for r in found["running"]]
     lines += [f"warning    {text}" for text in found["warnings"]]
     return lines
 
 
+def _stopped(found: dict[str, Any]) -> list[str]:
+    """What early stop did, and what its audit found."""
+    if not found["stopped"] and not found["audited"]:
+        return []
+    saved = words.seconds(found["saved_seconds"])
+    text = f"{words.count(found['stopped'], 'hopeless run')}, {saved} saved"
+    if found["audited"]:
+        text += f"; of {found['audited']} let run on to see, {found['wrong']} became a keep"
+    return [text]
+
+
+def _final(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    if found["word"] is None:
+        return ["under way: nightlab finalize   (goes on)"]
+    where = f", {found['branch']} ({found['commit'][:7]})" if found["branch"] else ""
+    return [f"{found['word']}{where}; more: nightlab finalize"]
+
+
 def _per_keep(cost: dict[str, Any]) -> list[str]:
     """What each kept change cost, where there is one and it cost more than device time."""
     each = cost["per_keep"]
     return [f"           {words.cost(each)} for each keep"] if each and cost["tokens"] else []
+
+
+def _asked(cost: dict[str, Any]) -> list[str]:
+    """What came of asking researchers, the most frequent first."""
+    came = sorted(cost["answers"].items(), key=lambda item: -item[1])
+    told = ", ".join(f"{count} {answer.replace('_', ' ')}" for answer, count in came)
+    return [f"asked      {words.count(cost['asked'], 'time')}: {told}"] if came else []
 
 
 def _directions(found: dict[str, Any]) -> list[str]:
@@ -49,14 +82,15 @@ def _directions(found: dict[str, Any]) -> list[str]:
     if phase is not None:
         if phase["name"] is not None:
             until = f", until {phase['until']}" if phase["until"] else ""
-            done = f"{words.many(phase['experiments'], 'experiment')} in it{until}"
+            done = f"{words.count(phase['experiments'], 'experiment')} in it{until}"
             where = f"{phase['name']} ({phase['number']} of {phase['of']})"
             lines.append(f"phase      {where}: {done}; {', '.join(phase['rules'])}")
         lines += [f"warning    program.md: {text}" for text in phase["warnings"]]
-    since = words.many(at["since_keep"], "experiment")
+    since = words.count(at["since_keep"], "experiment")
     lines.append(f"plateau    {at['stage']}: {since} since the last keep")
     if backlog["open"]:
-        lines.append(f"backlog    {words.many(backlog['open'], 'idea')} to try")
+        wait = "waits" if backlog["open"] == 1 else "wait"
+        lines.append(f"backlog    {words.count(backlog['open'], 'idea')} {wait}")
         lines += [
             f"           {i['idea']}: {i['text'][:100]} (priority {i['priority']:g})"
             for i in backlog["top"]
@@ -128,4 +162,4 @@ def _counts(counts: dict[str, Any]) -> str:
     verdicts = ", ".join(
         f"{counts[name]} {name}" for name in ("keep", "discard", "inconclusive", "crash")
     )
-    return f"{counts['total']} experiments, the baseline included: {verdicts}"
+    return f"{words.count(counts['total'], 'experiment')}, the baseline included: {verdicts}"

@@ -8,7 +8,7 @@ from typing import Any
 from nightlab import views
 from nightlab.budget import Bounds, Left
 from nightlab.history import History
-from nightlab.model import Purpose, Verdict
+from nightlab.model import Outcome, Purpose, Verdict
 
 MARKS = {
     Verdict.KEEP: "✓",
@@ -70,11 +70,6 @@ def seconds(value: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def many(number: int, one: str) -> str:
-    """``1 experiment``, ``3 experiments``."""
-    return f"{number} {one}{'s' * (number != 1)}"
-
-
 def clock(at: float) -> str:
     """The time of day, 24 hours, local."""
     return time.strftime("%H:%M:%S", time.localtime(at))
@@ -83,6 +78,11 @@ def clock(at: float) -> str:
 def purpose(value: Purpose, check: str = "") -> str:
     """Why a run is made, in a person's words; of a check its name too."""
     return f"{_PURPOSES[value]} {check}".rstrip()
+
+
+def check(outcome: Outcome) -> str:
+    """How a check ended: a program that says no has not crashed."""
+    return "failed" if outcome is Outcome.CRASHED else outcome.value
 
 
 def gain(history: History) -> str:
@@ -110,6 +110,11 @@ def counts(history: History) -> str:
     if crashed:
         parts.append(f"{crashed} crashed")
     return f"{total} experiment{'' if total == 1 else 's'}: " + ", ".join(parts)
+
+
+def count(number: int, of: str) -> str:
+    """``1 idea``, ``2 ideas``."""
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def cost(found: dict[str, Any]) -> str:

@@ -79,6 +79,7 @@ class Settings:
     log_bytes: int = 8 * 1024**2
     pass_env: tuple[str, ...] = ()
     slots: int | None = None
+    push: str = ""
     final: Final = field(default_factory=Final)
 
 
@@ -157,6 +158,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
         log_bytes=values.size(sandbox, "log") or Settings.log_bytes,
         pass_env=tuple(values.env_name("[sandbox] env", name) for name in sandbox.get("env", [])),
         slots=slots,
+        push=values.remote(table.get("git", {}).get("push", "")),
         final=final.read(table.get("final", {}), _seen(study, objective)),
     )
 

@@ -71,6 +71,7 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
         "log": (str, int),
     },
     "devices": {"slots": int},
+    "git": {"push": str},
     "final": {
         "command": str,
         "budget": (str, int, float),

@@ -173,3 +173,10 @@ def until_unix(text: str, now: float) -> float:
             (later.tm_year, later.tm_mon, later.tm_mday, int(found[1]), int(found[2]), 0, 0, 0, -1)
         )
     return at
+
+
+def remote(value: str) -> str:
+    """The name of a git remote, "" for none; never an address or an option of git's."""
+    if value and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", value):
+        raise bad("[git] push", value, 'the name of a remote, like "origin"')
+    return value

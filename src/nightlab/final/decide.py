@@ -13,6 +13,7 @@ from nightlab.final.values import (
     BASELINE,
     CLEANED,
     FINAL,
+    NOT_TESTED,
     TEST,
     Contest,
     Effect,
@@ -24,6 +25,7 @@ from nightlab.final.values import (
     Word,
     without,
 )
+from nightlab.final.vetoes import broken_guard, failed_check, unchecked
 from nightlab.final.words import amount, full_length, sentence
 
 _EFFECT_LEVEL = 0.9  # of the intervals in the ablation's table, and one-sided of "not worse"
@@ -63,7 +65,10 @@ def step(f: Finalization) -> Measure | Clean | Decide:
         turns = _open(f, Stage.ABLATE, _ablated(f))
         return Measure(Stage.ABLATE, turns) if turns else _clean(f)
     if f.cleaned.commit not in ("", f.plan.baseline):
-        turns = _open(f, Stage.RECHECK, (BASELINE, FINAL, CLEANED))
+        turns = unchecked(f)
+        if turns:
+            return Measure(Stage.CHECK, turns)
+        turns = () if failed_check(f) else _open(f, Stage.RECHECK, (BASELINE, FINAL, CLEANED))
         if turns:
             return Measure(Stage.RECHECK, turns)
     chosen = _chosen(f)
@@ -242,11 +247,17 @@ def _chosen(f: Finalization) -> str:
 
 def _recheck(f: Finalization) -> tuple[bool, str]:
     """Whether the cleaned tree may take the full one's place, and what to say."""
+    failed = failed_check(f)
+    if failed:
+        return False, f"without what adds nothing {failed}: all changes stay"
     found = contest(f, Stage.RECHECK, CLEANED, FINAL)
     if found.mine.failed:
         return False, f"the cleaned tree failed in {found.mine.failed} runs: all changes stay"
     if not found.is_complete:
         return False, "the cleaned tree could not be verified: all changes stay"
+    broken = broken_guard(f, Stage.RECHECK, CLEANED)
+    if broken and not broken_guard(f, Stage.RECHECK, FINAL):
+        return False, f"the cleaned tree breaks {broken}: all changes stay"
     # The baseline's runs sharpen the estimate of the noise, where they all ended well.
     seen = blocks(f, Stage.RECHECK, (BASELINE, FINAL, CLEANED))
     if seen is None or len(seen.seeds) < found.n:
@@ -272,6 +283,12 @@ def _result(f: Finalization, chosen: str) -> Result:
     claim = claim_of(f, chosen)
     word = _word(claim)
     reason = sentence(f.plan, claim)
+    broken = ""
+    if chosen != BASELINE:
+        broken = broken_guard(f, Stage.RECHECK if chosen == CLEANED else Stage.VERIFY, chosen)
+    if broken:
+        word = Word.VETOED if word is Word.WIN else word
+        reason = f"{broken} on the fresh runs; {reason}"
     if chosen == BASELINE and word is not Word.INCOMPLETE:
         word = Word.NO_WIN
         reason = f"none of the changes that were kept adds anything: {reason}"
@@ -292,6 +309,7 @@ def _result(f: Finalization, chosen: str) -> Result:
         notes=tuple(_notes(f, chosen, claim, full, test)),
         runs=len(f.runs),
         spent_s=f.spent_s,
+        veto=broken,
     )
 
 
@@ -339,9 +357,19 @@ def _notes(
         yield "no device time was left for full-length training"
     if plan.last.test and test is None and chosen != BASELINE:
         yield "the test split was not read: no device time was left"
+    yield from _untested(f)
     if test is not None and plan.last.readings:
         times = "once" if plan.last.readings == 1 else f"{plan.last.readings} times"
         yield f"the test split had been read {times} before: this reading is not fresh"
+
+
+def _untested(f: Finalization) -> Iterator[str]:
+    """That the test command failed, how often, and how the last time."""
+    runs = [run for turn, run in f.measured.items() if turn.stage is Stage.FULL]
+    notes = [note for run in runs for note in run.notes if note.startswith(NOT_TESTED)]
+    if notes:
+        often = f"in {len(notes)} of {len(runs)} runs"
+        yield notes[-1].replace(NOT_TESTED, f"{NOT_TESTED} {often}", 1)
 
 
 def _hours_for_all(f: Finalization) -> str:

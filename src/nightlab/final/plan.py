@@ -8,7 +8,7 @@ from itertools import count, islice
 
 from nightlab.errors import UsageError
 from nightlab.final.values import Kept, Last, Plan
-from nightlab.model import Objective
+from nightlab.model import Guard, Objective
 from nightlab.stats import t_quantile
 
 FEWEST, MOST = 3, 12  # pairs
@@ -67,6 +67,8 @@ def make_plan(
     pairs: int | None = None,
     device_s: float | None = None,
     last: Last = Last(),  # noqa: B008  a frozen value
+    guards: Sequence[Guard] = (),
+    checks: Sequence[str] = (),
 ) -> Plan:
     """The plan. ``pairs`` and ``device_s`` are a person's wishes, else they are computed.
 
@@ -77,10 +79,7 @@ def make_plan(
     wanted = pairs or pairs_for(gain, sigma, rho)
     n, full, full_s, device_s = _bounded(wanted, device_s, last, run_s, spent_s)
     rest = int((device_s - 2 * full * full_s) / run_s) - 2 * n
-    ready = sorted(
-        (k for k in kept if k.without),
-        key=lambda k: (k.effect if k.effect is not None else 0.0, k.experiment),
-    )
+    ready = _weakest_first(kept)
     recheck = max(n, _RECHECK)
     blocks, many = _ablation(rest - 3 * recheck, len(ready))
     total = n + blocks + recheck + full
@@ -106,7 +105,15 @@ def make_plan(
         full_s=full_s,
         device_s=device_s,
         last=last,
+        guards=tuple(guards),
+        checks=tuple(checks),
     )
+
+
+def _weakest_first(kept: Sequence[Kept]) -> list[Kept]:
+    """The changes that can be taken out."""
+    ready = [k for k in kept if k.without]
+    return sorted(ready, key=lambda k: (k.effect or 0.0, k.experiment))
 
 
 def _bounded(

@@ -50,7 +50,7 @@ class Finalization:
         took = [
             seconds_of(run)
             for turn, run in self.measured.items()
-            if (turn.stage is Stage.FULL) == is_full
+            if (turn.stage is Stage.FULL) == is_full and turn.stage is not Stage.CHECK
         ]
         if took:
             return sum(took) / len(took)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from nightlab.model import Objective, Value
+from nightlab.model import Guard, Objective, Value
 
 BASELINE = "baseline"
 FINAL = "final"  # all that was kept
 CLEANED = "cleaned"  # without the changes that add nothing
+NOT_TESTED = "the test command failed"  # the beginning of a run's note
 TEST = "test:"  # before the names of metrics that the test command printed
 
 
@@ -26,12 +27,16 @@ class Stage(StrEnum):
 
     VERIFY = "verify"  # baseline against final
     ABLATE = "ablate"  # final against itself without each change
+    CHECK = "check"  # the study's checks, on the cleaned tree: it is new code
     RECHECK = "recheck"  # baseline, final and cleaned, where something was dropped
     FULL = "full"  # baseline against what was chosen: full-length training, the test split
 
 
 class Turn(Value, frozen=True):
-    """One run of a finalization: whose code, on which seed, for which part."""
+    """One run of a finalization: whose code, on which seed, for which part.
+
+    In ``Stage.CHECK`` the seed is the number of the check, from 1.
+    """
 
     stage: Stage
     arm: str
@@ -81,7 +86,8 @@ class Plan(Value, frozen=True):
     names the changes to be taken out, in order; ``blocks`` is on how many seeds (0: none),
     ``recheck`` on how many the cleaned tree is verified, ``full`` on how many the last stage
     runs. ``run_s`` and ``full_s`` estimate one run; ``device_s`` bounds them all together.
-    ``lot`` draws the order of the runs within a seed.
+    ``lot`` draws the order of the runs within a seed. ``guards`` and ``checks`` (by name) are the
+    study's: what is to be claimed is held to them.
     """
 
     number: int
@@ -104,6 +110,8 @@ class Plan(Value, frozen=True):
     full_s: float
     device_s: float
     last: Last = Last()
+    guards: tuple[Guard, ...] = ()
+    checks: tuple[str, ...] = ()
 
     def seeds_of(self, stage: Stage) -> tuple[int, ...]:
         """The seeds of a stage; no two stages share one."""
@@ -204,13 +212,17 @@ class Word(StrEnum):
     """The verdict of a finalization."""
 
     WIN = "win"
+    VETOED = "vetoed"  # better, and a guard is broken
     NO_WIN = "no win"
     WORSE = "worse"
     INCOMPLETE = "incomplete"
 
 
 class Result(Value, frozen=True):
-    """All that a finalization found. ``chosen`` is the arm that goes on the branch."""
+    """All that a finalization found. ``chosen`` is the arm that goes on the branch.
+
+    ``veto`` says which guard it breaks on the fresh runs, "" for none.
+    """
 
     word: Word
     reason: str
@@ -224,6 +236,7 @@ class Result(Value, frozen=True):
     notes: tuple[str, ...] = ()
     runs: int = 0
     spent_s: float = 0.0
+    veto: str = ""
 
 
 class Closed(Value, frozen=True):

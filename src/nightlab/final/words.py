@@ -16,7 +16,9 @@ def amount(value: float | None, spread: float | None) -> str:
     if not spread or not math.isfinite(spread):
         return f"{value:.6g}"
     decimals = 1 - math.floor(math.log10(spread))
-    return f"{value + 0.0:.{decimals}f}" if 0 <= decimals <= 12 else f"{value:.6g}"
+    if not 0 <= decimals <= 12:
+        return f"{value:.6g}"
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # no -0.00
 
 
 def _probability(p: float | None) -> str:
@@ -39,6 +41,8 @@ def spread_of(plan: Plan, found: Contest) -> float | None:
 
 def interval(found: Contest, spread: float | None) -> str:
     """``95 % interval 0.0481 to 0.0537, p = 2e-06, Wilcoxon p = 0.062``."""
+    if not found.n:
+        return "no pair to compare"
     if found.low is None or found.high is None:
         return "no interval from one pair"
     if found.low == found.high:

@@ -13,7 +13,7 @@ from nightlab.errors import ConfigError
 from nightlab.judge.case import Case, Judge, Noise, noise_of
 from nightlab.judge.evidence import estimate, fair
 from nightlab.judge.greedy import GreedyJudge
-from nightlab.judge.guards import parse_guard
+from nightlab.judge.guards import parse_guard, veto
 from nightlab.judge.margin import PricedJudge
 from nightlab.judge.sequential import Policy, SequentialJudge
 
@@ -28,6 +28,7 @@ __all__ = [
     "noise_of",
     "open_judge",
     "parse_guard",
+    "veto",
 ]
 
 POLICIES = ("default", "explore", "record", "greedy")

@@ -13,6 +13,7 @@ from nightlab.model.asking import (
     Claim,
     Idea,
     IdeaState,
+    Prior,
     Proposal,
     Usage,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "IdeaState",
     "Objective",
     "Outcome",
+    "Prior",
     "Proposal",
     "Purpose",
     "Run",

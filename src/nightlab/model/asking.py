@@ -23,12 +23,18 @@ class Answer(StrEnum):
     HUNG = "hung"  # it used up its time
     DIED = "died"  # its program crashed or was killed
     DENIED = "denied"  # it had no permission to do its work
+    STOPPED = "stopped"  # the lab ended while it thought
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
     UNREACHABLE = "unreachable"
     NO_CREDIT = "no_credit"
     NO_AUTH = "no_auth"
     FAILED = "failed"  # anything else
+
+    @property
+    def words(self) -> str:
+        """For a person: ``rate limited``."""
+        return self.value.replace("_", " ")
 
     @property
     def passes(self) -> bool:
@@ -86,6 +92,21 @@ class Idea(Value, frozen=True):
     after: tuple[int, ...] = ()
     state: IdeaState = IdeaState.OPEN
     experiments: tuple[int, ...] = ()
+
+
+class Prior(Value, frozen=True):
+    """What another loop's ledger says of one change: a claim nobody measured here.
+
+    ``status`` is keep, discard, crash, inconclusive or other; ``gain`` over what was kept
+    before it, positive is better; ``line`` of the file.
+    """
+
+    text: str
+    status: str
+    value: float | None = None
+    gain: float | None = None
+    category: str = ""
+    line: int = 0
 
 
 class Change(Value, frozen=True):

@@ -70,8 +70,8 @@ class Run(Value, frozen=True):
     say what was odd about the printed metrics, ``flags`` what it did that it must not do.
     ``evaluate_s`` is the time of the sealed evaluation, which ``duration_s`` does not hold.
     ``check`` names the check whose command ran, for the purpose of that name.
-    ``curve`` is what was printed on the way; settled experiments other than the incumbent
-    hold none in memory.
+    ``curve`` is what was printed on the way; of settled experiments only the incumbent
+    and the last few hold it in memory.
     """
 
     id: int

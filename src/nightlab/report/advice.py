@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from nightlab import views
 from nightlab.history import History
 from nightlab.model import Change, Outcome, Verdict
 from nightlab.report.lessons import effect_of, move, tried
@@ -50,6 +51,15 @@ def _trouble(history: History, ending: Ending) -> Iterator[Step]:
     if ending.state != "running" and ending.reason in (None, "error"):
         why = ending.detail or "the lab ended without saying why: killed, or the power went"
         yield Step(kind="resume", do="Resume: nothing is lost", why=why, command="nightlab run")
+    aside = views.quarantined(history)
+    if aside:
+        named = ", ".join(map(str, aside[:5])) + (" …" if len(aside) > 5 else "")
+        yield Step(
+            kind="quarantine",
+            do=f"Look at what was put aside as not believable: experiment {named}",
+            why="its numbers look printed rather than measured, so it was not kept",
+            command=f"nightlab show {aside[0]} --diff",
+        )
     done = tried(history)
     crashed = [e for e in done if e.verdict is Verdict.CRASH]
     if len(done) >= 8 and len(crashed) > _MANY_CRASHES * len(done):
@@ -148,9 +158,10 @@ def _search(
             why=f"{signed(miss.effect, seen.sigma)} over {count(miss.runs, 'run')}, {miss.verdict}",
             command=f"nightlab show {miss.experiment} --diff",
         )
+    stand = _values(history, found)
     for discovery in found[:3]:
         claim = history.experiments[discovery.experiment].claim
-        further = [c for c in claim.changes if _numeric(c)]
+        further = [c for c in claim.changes if _numeric(c) and stand[c.name] == c.new]
         if discovery.effect and discovery.effect > 0 and further:
             names = ", ".join(f"{move(c)} from {c.new:g}" for c in further)
             yield Step(
@@ -188,6 +199,12 @@ def _search(
             f"({percent(since / len(done))} of all)",
             command='nightlab note "…"',
         )
+
+
+def _values(history: History, found: Sequence[Discovery]) -> dict[str, object]:
+    """Where the keeps have left the constants that they moved."""
+    numbers = sorted(d.experiment for d in found)
+    return {c.name: c.new for n in numbers for c in history.experiments[n].claim.changes}
 
 
 def _numeric(change: Change) -> bool:

@@ -142,6 +142,9 @@ def totals(history: History, *, locked: bool, now: float) -> Totals:
         device_s=history.device_seconds,
         wall_s=max(0.0, until - history.started.at),
         sessions=history.sessions,
+        tokens=history.accounts.spent.tokens,
+        usd=history.accounts.spent.usd,
+        unpriced=history.accounts.silent_usd,
     )
 
 

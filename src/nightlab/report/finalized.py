@@ -14,6 +14,7 @@ from nightlab.report.words import NOTHING, code, count, duration, escape
 
 _HEAD = {
     Word.WIN: "A win",
+    Word.VETOED: "Better, but vetoed",
     Word.NO_WIN: "Not shown to be a win",
     Word.WORSE: "Worse than the baseline",
     Word.INCOMPLETE: "Not decided",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from statistics import median
 
 from nightlab.history import History
+from nightlab.integrity import QUARANTINE
 from nightlab.model import (
     Change,
     Experiment,
@@ -126,6 +127,8 @@ def near_misses(history: History, most: int = 8) -> list[Attempt]:
     for experiment in tried(history):
         decision = experiment.decision
         z = decision.evidence.z if decision else None
+        if decision is not None and decision.rule == QUARANTINE:
+            continue  # its numbers are not believed
         if experiment.verdict is Verdict.INCONCLUSIVE:
             found.append((z if z is not None else math.inf, experiment))
         elif (

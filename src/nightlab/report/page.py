@@ -40,8 +40,8 @@ def page(f: Facts, *, plot: str | None = None, final: Sequence[str] = ()) -> str
 
 def _happened(f: Facts) -> str:
     claim = escape(summary.claim(f), 600)
-    told = summary.parts(f), summary.naive(f), summary.effort(f), summary.stopped(f)
-    rest = [s for s in (*told, summary.ended(f)) if s]
+    told = summary.parts(f), summary.naive(f), summary.effort(f), summary.cost(f)
+    rest = [s for s in (*told, summary.stopped(f), summary.ended(f)) if s]
     return f"**{claim}**\n" + "\n".join(escape(s, 600) for s in rest)
 
 
@@ -112,7 +112,7 @@ def _certified(f: Facts) -> str:
             "whole gain on fresh runs."
         )
     named = ", ".join(f"exp {k.experiment} (e-value {k.e_value:.3g})" for k in sure)
-    return f"Certified {rate}, {count(c.tested, 'experiment')} tested in fresh pairs: {named}."
+    return f"Certified {rate}, of {count(c.tested, 'experiment')} tested in fresh pairs: {named}."
 
 
 def _change(d: Discovery) -> str:

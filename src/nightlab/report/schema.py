@@ -30,7 +30,11 @@ class Ending(Fact, frozen=True):
 
 
 class Totals(Fact, frozen=True):
-    """How much was done. ``wall_s`` is from the first event to the last (or to now)."""
+    """How much was done. ``wall_s`` is from the first event to the last (or to now).
+
+    ``tokens`` (in and out) and ``usd`` are what asking researchers cost. The price of ``unpriced``
+    of their calls is not known; ``usd`` None: of none.
+    """
 
     experiments: int
     keep: int
@@ -44,6 +48,9 @@ class Totals(Fact, frozen=True):
     device_s: float
     wall_s: float
     sessions: int
+    tokens: int = 0
+    usd: float | None = None
+    unpriced: int = 0
 
 
 class EarlyStops(Fact, frozen=True):

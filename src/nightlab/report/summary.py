@@ -125,6 +125,23 @@ def effort(f: Facts) -> str:
     )
 
 
+def cost(f: Facts) -> str:
+    """What asking researchers cost, in all and for each kept change; "" for nothing."""
+    keeps = kept(f)
+    if not f.totals.tokens:
+        return ""
+    each = f": {_priced(f, keeps)} for each kept change" if keeps else ""
+    return f"Thinking cost {_priced(f)}{each}."
+
+
+def _priced(f: Facts, share: int = 1) -> str:
+    t = f.totals
+    tokens = f"{round(t.tokens / share):,} tokens"
+    if t.usd is None:
+        return f"{tokens} at a price that is not known"
+    return f"{tokens} for {'at least ' if t.unpriced else ''}{t.usd / share:.2f} USD"
+
+
 def stopped(f: Facts) -> str | None:
     """What early stop saved, and what its audit found; None where it stopped nothing."""
     found = f.early
@@ -188,7 +205,7 @@ def lines(f: Facts) -> tuple[str, str, str]:
     second = (
         f"{count(t.experiments, 'experiment')}: {kept(f)} kept, {t.discard} discarded, "
         f"{t.inconclusive} inconclusive, {t.crash} crashed; {count(t.runs, 'run')}, "
-        f"{duration(t.device_s)} of device time"
+        f"{duration(t.device_s)} of device time" + (f"; {_priced(f)}" if t.tokens else "")
     )
     third = ended(f)
     top = f.discoveries[0] if f.discoveries else None

@@ -11,7 +11,7 @@ import ipaddress
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -99,6 +99,19 @@ class Cell:
     def own(self) -> tuple[Path, ...]:
         """Every folder that it may write to."""
         return (self.run_dir, self.tree, *self.write, *((self.home,) if self.home else ()))
+
+    def covered(self, shown: Iterable[Path]) -> tuple[Path, ...]:
+        """Where what is hidden would be seen below ``shown``, whatever links lead there."""
+        shown, found = tuple(shown), dict[Path, None]()
+        hidden = {path.resolve() for path in self.hidden}
+        for real in sorted(hidden):
+            if any(outer in hidden for outer in real.parents):
+                continue
+            for place in shown:
+                there = place.resolve()
+                if real.is_relative_to(there):
+                    found[place / real.relative_to(there)] = None
+        return tuple(found)
 
 
 def agent_cell(

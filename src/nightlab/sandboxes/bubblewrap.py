@@ -323,10 +323,10 @@ def _places(cell: Cell, shown: tuple[Path, ...], home: Path) -> Iterator[str]:
             yield from (mounts[place], str(place), str(place))
     for path in sealed(cell.tree, cell.writable):
         yield from ("--ro-bind", str(path), str(path))
-    for path in cell.hidden:
-        if path.is_dir() and any(other in mounts for other in path.parents):
+    for path in cell.covered(mounts):
+        if path.is_dir():
             yield from ("--perms", "0555", "--size", "4096", "--tmpfs", str(path))
-        elif path.is_file() and any(other in mounts for other in path.parents):
+        else:
             yield from ("--ro-bind", "/dev/null", str(path))
 
 

@@ -167,7 +167,7 @@ class ContainerSandbox:
             argv += [*_walls(cell, self._options), *_user(engine, cell), *_filter(engine, stack)]
             for key, value in inside.items():
                 argv += ["--env", f"{key}={value}" if key in client else key]
-            argv += [*_mounts(cell), *gate.flags, "--workdir", str(cell.cwd)]
+            argv += [*_mounts(engine, cell), *gate.flags, "--workdir", str(cell.cwd)]
             argv += ["--entrypoint", _INIT[0], image, *_INIT[1:], *gate.argv, *_SHELL]
             stack.callback(box.remove)
             return _Contained(
@@ -285,7 +285,7 @@ def _user(engine: str, cell: Cell) -> Iterator[str]:
         yield from ("--device", "nvidia.com/gpu=all") if engine == "podman" else ("--gpus", "all")
 
 
-def _mounts(cell: Cell) -> Iterator[str]:
+def _mounts(engine: str, cell: Cell) -> Iterator[str]:
     writable = [place for place in cell.own if cell.run_dir not in place.parents]
     both = {str(place): str(place) for place in (*cell.data, *cell.read)}
     home = Path(os.environ.get("HOME", "/nonexistent"))
@@ -296,10 +296,12 @@ def _mounts(cell: Cell) -> Iterator[str]:
         yield from ("--volume", _volume(place, place, "rw"))
     for target, source in both.items():
         yield from ("--volume", _volume(source, target, "ro"))
-    for path in cell.hidden:
+    for path in cell.covered(map(Path, both)):
         if path.is_dir():
-            yield from ("--tmpfs", f"{path}:ro,size=4096")
-        elif path.exists():
+            # Podman would copy into it what is to be hidden; docker copies nothing.
+            bare = ",notmpcopyup" if engine == "podman" else ""
+            yield from ("--tmpfs", f"{path}:ro,size=4096{bare}")
+        else:
             yield from ("--volume", _volume("/dev/null", path, "ro"))
     for path in sealed(cell.tree, cell.writable, _MOST_MOUNTS):
         yield from ("--volume", _volume(path, path, "ro"))

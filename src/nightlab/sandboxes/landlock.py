@@ -106,8 +106,9 @@ class LandlockSandbox:
             (own / "tmp").mkdir()
             read = [*map(str, SYSTEM), *_READ, *(f"/etc/{name}" for name in ETC)]
             read += map(str, inside.shown)
-            read += [str(p) for data in cell.data for p in _without(data, cell.hidden)]
-            around = {str(folder) for path in cell.hidden for folder in path.parents}
+            hidden = tuple(path.resolve() for path in cell.hidden)
+            read += [str(p) for data in cell.data for p in _without(data, hidden)]
+            around = {folder for path in hidden for folder in path.parents}
             write = [*map(str, cell.own), str(own)]
             write += [f"/dev/{name}" for name in _DEVICES]
             if cell.gpus:  # the driver writes the names of its threads into /proc
@@ -116,7 +117,7 @@ class LandlockSandbox:
             order = {
                 "argv": ["/bin/sh", "-c", os.fsencode(cell.command)],
                 "read": [os.fsencode(path) for path in read],
-                "list": [os.fsencode(p) for p in map(str, cell.data) if p in around],
+                "list": [os.fsencode(p) for p in cell.data if p.resolve() in around],
                 "write": [os.fsencode(path) for path in write],
                 "ports": ports,
                 "filter": _seccomp.program(
@@ -171,12 +172,17 @@ def _ports(relay: Relay, stack: contextlib.ExitStack, env: dict[str, str]) -> li
 
 
 def _without(place: Path, hidden: tuple[Path, ...]) -> Iterator[Path]:
-    """The place, or what is in it, such that nothing hidden lies beneath: rules only add."""
-    if place in hidden:
+    """The place, or what is in it, such that nothing hidden lies beneath: rules only add.
+
+    ``hidden`` are real paths. Links inside need no rule: it would be one for what they lead to.
+    """
+    real = place.resolve()
+    if any(real.is_relative_to(path) for path in hidden):
         return
-    if place.is_dir() and any(place in path.parents for path in hidden):
+    if real.is_dir() and any(real in path.parents for path in hidden):
         for inner in place.iterdir():
-            yield from _without(inner, hidden)
+            if not inner.is_symlink():
+                yield from _without(inner, hidden)
     else:
         yield place
 

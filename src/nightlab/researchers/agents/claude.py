@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nightlab.model import Answer, Usage
 from nightlab.researchers.agents.seam import (
     Order,
@@ -55,13 +57,14 @@ class Claude:
 
     def read(self, out: str, err: str, order: Order) -> Said:
         result: object = {}
-        status, wait_s, calls = None, None, set()
+        status, wait_s = None, None
+        spent: dict[str, object] = {}  # of each message: all that is known of a call that was cut
         for event in objects(out):
             kind = event.get("type")
             if kind == "result":
                 result = event
             elif kind == "assistant":
-                calls.add(words(event, "message", "id"))
+                spent[words(event, "message", "id")] = dig(event, "message", "usage")
             elif event.get("subtype") == "api_retry":
                 status = number(event, "error_status") or None
                 wait_s = number(event, "retry_delay_ms") / 1000
@@ -81,7 +84,7 @@ class Claude:
                 (words(d, "tool_name"), words(d, "tool_input", "file_path"))
                 for d in items(result, "permission_denials")
             ),
-            usage=_usage(result, len(calls), order),
+            usage=_usage(result, spent, order),
             session=words(result, "session_id"),
         )
 
@@ -91,15 +94,16 @@ def _rules(order: Order) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*order.writable, *order.patterns)))
 
 
-def _usage(result: object, calls: int, order: Order) -> Usage:
-    cached = number(result, "usage", "cache_read_input_tokens")
-    fresh = number(result, "usage", "cache_creation_input_tokens")
+def _usage(result: object, spent: Mapping[str, object], order: Order) -> Usage:
+    used = [dig(result, "usage")] if result else list(spent.values())
     models = dig(result, "modelUsage")
+    cached = sum(number(each, "cache_read_input_tokens") for each in used)
+    fresh = sum(number(each, "cache_creation_input_tokens") for each in used)
     return Usage(
-        tokens_in=number(result, "usage", "input_tokens") + fresh + cached,
-        tokens_out=number(result, "usage", "output_tokens"),
+        tokens_in=sum(number(each, "input_tokens") for each in used) + fresh + cached,
+        tokens_out=sum(number(each, "output_tokens") for each in used),
         tokens_cached=cached,
         usd=money(result, "total_cost_usd"),
-        calls=calls,
+        calls=len(spent),
         model=next(iter(models), "") if isinstance(models, dict) else order.settings.model,
     )

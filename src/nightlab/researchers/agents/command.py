@@ -50,11 +50,13 @@ class Command:
             patch = found[found.lastindex or 0] if found else ""
             text = out if not found else out[: found.start()] + out[found.end() :]
             return Said(ended=None, text=text, patch=patch, error=err[-2000:])
-        files = dig(answer, "files")
+        files, text = dig(answer, "files"), words(answer, "text")
+        fenced = _FENCED.search(text)
         wait_s = money(answer, "retry_after_s")
         return Said(
-            ended=None,
-            text=words(answer, "text"),
+            ended=True if answer.get("error") else None,  # else its exit status says so
+            text=text,
+            patch=fenced[1] if fenced else "",
             error=words(answer, "error"),
             status=number(answer, "status") or None,
             retry_after_s=wait_s,

@@ -83,7 +83,7 @@ class AgentResearcher:
 
     def propose(self, context: Context) -> Proposal:
         call = self._ask(context)
-        told = call.told
+        told, outside = call.told, call.changes.outside
         trouble = endings.of_trouble(call.said, call.finished, call.err, self._settings.timeout_s)
         if trouble is not None:
             raise self._error(trouble, call)
@@ -92,9 +92,10 @@ class AgentResearcher:
             if matches(path, context.edit or tuple(context.files)):
                 files[path] = text
             else:
+                outside += (path,)
                 told += (f"{path} is not in scope",)
         if not files:
-            raise self._error(endings.of_nothing(call.said, call.changes.outside, told), call)
+            raise self._error(endings.of_nothing(call.said, outside, told), call)
         self._told = told
         pad = call.scratchpad
         claim = wording.claim(call.said.text, call.said.claim, files)
@@ -163,6 +164,10 @@ class AgentResearcher:
             usage=self._usage(desk, order, said, finished),
         )
         self._told = ()
+        if self._closed:
+            raise self._error(
+                endings.Ending(Answer.STOPPED, "it was ended", "the lab closes"), call
+            )
         return call
 
     def _order(self, context: Context, desk: folders.Desk) -> Order:
@@ -272,8 +277,6 @@ class AgentResearcher:
             self._child = None
             if launch is not None:
                 launch.cleanup()
-        if self._closed:
-            raise ResearcherError(f"{self.name} was ended", "the lab closes")
         if broken is not None:
             raise ResearcherError(f"the box of {self.name} failed", broken, f"cat {desk.log}")
         return finished, refused
@@ -351,7 +354,8 @@ def _given(said: Said, context: Context) -> dict[str, str | None]:
     """Files of an answer that came as text."""
     found = dict(said.files)
     if said.patch:
-        found |= patches.apply(said.patch, context.files)
+        scope = context.edit or tuple(context.files)
+        found |= patches.apply(said.patch, context.files, lambda path: matches(path, scope))
     return {path: text for path, text in found.items() if context.files.get(path) != text}
 
 

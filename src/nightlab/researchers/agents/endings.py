@@ -76,6 +76,8 @@ _WORDS = (
         ),
     ),
 )
+_KILLED = (137, 143)  # a shell's words for SIGKILL and SIGTERM
+_MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _STATUSES = {
     401: Answer.NO_AUTH, 402: Answer.NO_CREDIT, 403: Answer.NO_AUTH, 408: Answer.UNREACHABLE,
     429: Answer.RATE_LIMITED,
@@ -109,7 +111,8 @@ def of_trouble(said: Said, finished: Finished, err: str, wall_s: float) -> Endin
             return known  # it was waiting for its provider all the time
         return Ending(Answer.HUNG, f"it was not done after {wall_s:g} s and was killed")
     if said.stop is Answer.LOOPED:
-        return Ending(Answer.LOOPED, "it used up its turns", said.error)
+        of = "the money that was left" if "budget" in said.error else "its turns"
+        return Ending(Answer.LOOPED, f"it used up {of}", said.error)
     by_code = said.ended is None
     ended = finished.exit_code == 0 if by_code else bool(said.ended)
     if ended and (by_code or not said.error):
@@ -120,8 +123,9 @@ def of_trouble(said: Said, finished: Finished, err: str, wall_s: float) -> Endin
     if finished.exit_code is None:
         return Ending(Answer.DIED, f"it was killed by signal {finished.signal}", said.error)
     if not ended:
-        code = f"it ended with exit code {finished.exit_code}"
-        return Ending(Answer.DIED, f"{code} without a result", said.error or err)
+        by = "was killed" if finished.exit_code in _KILLED else "ended"
+        code = f"it {by} (exit code {finished.exit_code})"
+        return Ending(Answer.DIED, f"{code} before it had a result", said.error or err)
     return Ending(Answer.FAILED, "it failed", said.error)
 
 
@@ -154,7 +158,9 @@ def _of_error(said: Said, text: str) -> Ending | None:
         )
     if answer is None:
         return None
-    return Ending(answer, _SAYS[answer], text, wait_s if answer.passes else None)
+    inner = _MESSAGE.search(text)  # of a body that was passed on as it came
+    why = inner[1] if inner else text
+    return Ending(answer, _SAYS[answer], why, wait_s if answer.passes else None)
 
 
 def _status(text: str) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from nightlab.errors import ResearcherError
 from nightlab.model import Answer
@@ -11,9 +11,12 @@ from nightlab.model import Answer
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+\d+(?:,\d+)? @@")
 
 
-def apply(patch: str, texts: Mapping[str, str]) -> dict[str, str | None]:
+def apply(
+    patch: str, texts: Mapping[str, str], may_change: Callable[[str], bool] = lambda _: True
+) -> dict[str, str | None]:
     """The files that a diff changes: path -> new text, None where it removes the file.
 
+    Of a path that ``may_change`` denies the text is "": that it was to change is all there is.
     A hunk goes where its old lines stand, nearest to where it says. Raises ResearcherError
     (UNUSABLE) when they stand nowhere.
     """
@@ -41,7 +44,8 @@ def apply(patch: str, texts: Mapping[str, str]) -> dict[str, str | None]:
                     break
                 hunk.append(lines[at])
                 at += 1
-            text, shift = _applied(text, hunk, int(head[1]) - 1 + shift, path)
+            if may_change(path):
+                text, shift = _applied(text, hunk, int(head[1]) - 1 + shift, path)
         found[path] = None if new == "/dev/null" else text
     return found
 

@@ -16,33 +16,30 @@ def prompt(context: Context, scratchpad: str, told: tuple[str, ...]) -> str:
     """The whole prompt: how to work here, what was not taken last time, and the brief."""
     parts = [_rules(context, scratchpad)]
     if told:
-        parts.append("Last time, this was not taken: " + "; ".join(told) + ".")
+        parts.append("Last time you tried what you may not; it was not taken: " + "; ".join(told))
     parts.append(context.brief or brief(context))
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def _rules(context: Context, scratchpad: str) -> str:
-    scope = ", ".join(context.edit or tuple(context.files))
     todo = (
-        "Change no file of the project: this is about what to try next."
+        "Change no file of the project in this call."
         if context.task is Task.PLAN
-        else f"Make your change by editing files in place. You may change only: {scope}.\n"
-        "Every other change is undone."
+        else "Edit the files in scope in place: as you leave them, they are your proposal."
     )
     return (
-        "# How to work here\n\n"
-        f"You are in a fresh copy of the project. {todo}\n"
-        "Do not run the training: it is run and measured for you after you end. Nobody can answer\n"
-        "a question: decide for yourself, and end.\n\n"
-        f"The file {scratchpad} is your scratchpad, your own memory between experiments: edit it\n"
-        "when you learn something worth keeping, and keep it short."
+        f"# How to work here\n\nYou are in a fresh copy of the project. {todo}\n\n"
+        f"`{scratchpad}` is your own memory between experiments: edit it when you learn something "
+        "worth keeping, and keep it short."
     )
 
 
 def brief(context: Context) -> str:
     """A small brief from the context's own fields, where nobody rendered one."""
     objective = context.objective
+    scope = ", ".join(context.edit or tuple(context.files))
     lines = ["# Task", "", f"Improve {objective.metric}: {objective.better.value} is better."]
+    lines += [f"You may change only: {scope}. Run nothing and ask nothing: decide, and end."]
     if context.incumbent is not None and context.incumbent.value is not None:
         lines.append(f"It is {context.incumbent.value:g} now.")
     if context.program:

@@ -33,6 +33,7 @@ ENDPOINTS: dict[str, Wire] = {
 GEMINI = Gemini()
 BODIES_MAX = 500
 SEARCH_AGAIN_S = 0.25
+CUT = ("cut", "stall")
 GEMINI_PATH = re.compile(r"/models/([^/:]+):(\w+)$")
 MESSAGES = {
     400: "the request is not valid",
@@ -48,8 +49,9 @@ class Request:
 
     ``kind``: answer, failure, side (offers no tools, takes no turn), count, models, other.
     ``prompt_tokens`` are the whole body's, ``asked_tokens`` those of the person's text since
-    the model last spoke: four characters a token. No key is kept, only whether there was one,
-    and of the bodies only the newest 500.
+    the model last spoke: four characters a token. ``tokens_in`` and ``tokens_out`` are what the
+    answer says that it costs (a cut one as far as it came), else 0. No key is kept, only
+    whether there was one, and of the bodies only the newest 500.
     """
 
     number: int
@@ -65,6 +67,8 @@ class Request:
     played: str = ""
     prompt_tokens: int = 0
     asked_tokens: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
     tools: tuple[str, ...] = ()
     user_agent: str = ""
     with_key: bool = False
@@ -195,6 +199,8 @@ class ModelServer:
             self._deliver(line, wire, asked, Answer("side", asked.model, text, (), Usage(0, 0)))
             return
         due = self._conversations.due(asked)
+        answer = answer_to(due, asked, self.scenario.final, about["prompt_tokens"])
+        told = answer.usage if due.failure is None or due.failure.does in CUT else Usage(0, 0)
         self._note(
             kind="answer" if due.failure is None else "failure",
             protocol=wire.name,
@@ -204,6 +210,8 @@ class ModelServer:
             attempt=due.attempt,
             played=played(due),
             asked_tokens=rough_tokens(len(prompt_of(asked))),
+            tokens_in=told.prompt,
+            tokens_out=told.output,
             tools=tuple(tool.name for tool in asked.tools),
             **about,
         )
@@ -211,7 +219,6 @@ class ModelServer:
         if due.search and due.attempt > 1:
             delay_s = SEARCH_AGAIN_S
         if line.wait(delay_s):
-            answer = answer_to(due, asked, self.scenario.final, about["prompt_tokens"])
             self._deliver(line, wire, asked, answer, due.failure)
 
     def _deliver(
