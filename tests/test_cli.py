@@ -653,6 +653,46 @@ def test_the_doctor_outside_everything_still_answers(tmp_path: Path) -> None:
     assert "try: nightlab init" in done.stdout
 
 
+def test_the_doctor_refuses_an_agents_script_that_its_copy_will_not_hold(tmp_path: Path) -> None:
+    ask = '[researcher]\nuse = "command"\ncommand = "python agent.py"\n'
+    root = make_project(tmp_path / "p", toml=f"{CONFIG}\n{ask}")
+    (root / "agent.py").write_text("print('nothing')\n")
+    found = nightlab(root, "doctor", check=1).stdout
+    assert "✗ researcher  agent.py is not in the last commit" in found
+    assert str(root / "agent.py") in found
+    toml = (root / "nightlab.toml").read_text()
+    (root / "nightlab.toml").write_text(toml.replace("agent.py", str(root / "agent.py")))
+    assert "✓ researcher" in nightlab(root, "doctor", check=0).stdout
+    (root / "nightlab.toml").write_text(toml)
+    subprocess.run(["git", "add", "agent.py"], cwd=root, check=True)
+    subprocess.run(["git", "commit", "-qm", "agent"], cwd=root, check=True, env=ENV)
+    assert "✓ researcher" in nightlab(root, "doctor", check=0).stdout
+
+
+def test_a_baseline_that_fails_for_an_uncommitted_cure_is_told_to_commit(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    good = (root / "train.py").read_text()
+    (root / "train.py").write_text("print('no metric here')\n")
+    subprocess.run(["git", "commit", "-qam", "broken"], cwd=root, check=True, env=ENV)
+    assert "nightlab show 1 --log" in three_lines(nightlab(root, "run", check=1))[2]
+    (root / "train.py").write_text(good)
+    (root / "knowledge").mkdir()
+    (root / "knowledge" / "notes.md").write_text("# Notes\n")
+    done = nightlab(root, "run", check=1)
+    assert "not in it: train.py" in done.stdout
+    assert "knowledge" not in done.stdout  # it is read where it lies
+    assert "git commit -m 'start' train.py && nightlab run" in three_lines(done)[2]
+
+
+def test_a_bound_below_what_the_study_has_says_how_many_it_has(
+    tmp_path: Path, night: tuple[Path, str]
+) -> None:
+    root = Path(shutil.copytree(night[0], tmp_path / "copy", symlinks=True))
+    done = nightlab(root, "run", "-n", "2")
+    assert "the bound of 2 experiments is reached (the study has 4)" in done.stdout
+    assert "nightlab finalize   (does it hold on fresh seeds?)" in done.stdout
+
+
 def test_a_metric_nobody_prints_is_a_warning(tmp_path: Path) -> None:
     root = make_project(tmp_path / "p", toml=CONFIG.replace("val_loss", "val_acc"))
     assert "! metric" in nightlab(root, "doctor", check=0).stdout

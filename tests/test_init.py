@@ -398,3 +398,33 @@ def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:
     assert process.wait(30) == 0, seen
     assert b"Is a lower or a higher score better? [lower/higher]" in seen
     assert config.load(root).objective.better is Better.HIGHER
+
+
+def test_a_fixed_seed_of_the_data_is_not_told_where_the_script_takes_its_own(
+    tmp_path: Path,
+) -> None:
+    data = "import numpy as np\nrng = np.random.default_rng(1234)\n"
+    train = "import os\nimport data\nseed = int(os.environ['NIGHTLAB_SEED'])\nprint(f'val_loss: {1 / seed}')\n"
+    seeded = commit(tmp_path / "seeded", train__py=train, data__py=data)
+    assert "fixes its own seed" not in init(seeded).stdout
+    unseeded = train.replace("NIGHTLAB_SEED", "SEED")
+    told = init(commit(tmp_path / "unseeded", train__py=unseeded, data__py=data)).stdout
+    assert "data.py:2 fixes its own seed" in told
+    assert "not where it makes or splits the data" in told
+
+
+def test_a_name_with_a_space_is_told_to_be_no_metric(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", train__py="print(f'eval rmse: {3:.5f}')\n")
+    assert "(`eval rmse: …` is none: a name has no spaces)" in three_lines(init(root))[1]
+    named = init(root, "--metric", "rmse")
+    assert "rmse was not seen in the source" in named.stdout
+
+
+def test_a_program_md_that_speaks_of_another_metric_is_left_and_told(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", train__py="print(f'val_loss: {3:.5f}')\n")
+    assert "was left" not in init(root).stdout
+    before = (root / "program.md").read_text()
+    assert "was left" not in init(root, "--force").stdout
+    told = init(root, "--force", "--metric", "val_rmse").stdout
+    assert "program.md is yours and was left; it does not speak of val_rmse" in told
+    assert (root / "program.md").read_text() == before

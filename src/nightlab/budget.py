@@ -95,7 +95,9 @@ def stop_reason(bounds: Bounds, history: History, now: float) -> str | None:
     """Why no new experiment may begin, in words; None while one may."""
     rest = left(bounds, history, now)
     if rest.experiments == 0:
-        return f"the bound of {bounds.max_experiments} experiments is reached"
+        total = history.counts.total
+        more = f" (the study has {total})" if total > (bounds.max_experiments or 0) else ""
+        return f"the bound of {bounds.max_experiments} experiments is reached{more}"
     if rest.seconds == 0.0:
         return "the time that was set is over"
     if rest.usd == 0.0:

@@ -276,7 +276,8 @@ def _left_out(repo: Repo, history: History) -> tuple[str, ...]:
     try:
         own = {config.CONFIG_NAME, "program.md", "results.tsv"}
         names = [n for n in repo.uncommitted() if n.rsplit("/", 1)[-1] not in own]
-        names = [n for n in names if not n.endswith(f"{config.STATE_NAME}/")]
+        elsewhere = (f"{config.STATE_NAME}/", "knowledge/")  # read where they lie, never in a run
+        names = [n for n in names if not n.endswith(elsewhere)]
     except GitError:
         return ()
     if not names:

@@ -62,7 +62,7 @@ class Found:
     ``karpathy``: train.py, prepare.py and program.md lie side by side. ``metrics`` are the
     names that the scripts print, ``scripts`` what could be run. ``committed``: every file in
     ``edit`` is in the last commit, ``tracked`` all that is. ``reads_budget``: TIME_BUDGET is
-    mentioned.
+    mentioned, ``reads_seed``: NIGHTLAB_SEED is.
     """
 
     karpathy: bool
@@ -80,6 +80,7 @@ class Found:
     reads_budget: bool
     has_program: bool
     tracked: frozenset[str] = frozenset()
+    reads_seed: bool = False
 
 
 def recognise(
@@ -123,6 +124,7 @@ def recognise(
         reads_budget=any("TIME_BUDGET" in text for text in sources.values()),
         has_program=(folder / "program.md").exists(),
         tracked=frozenset(tracked),
+        reads_seed=any("NIGHTLAB_SEED" in text for text in sources.values()),
     )
 
 

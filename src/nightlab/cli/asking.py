@@ -58,12 +58,18 @@ def stop(
 
 def note(
     text: Annotated[
-        str, typer.Argument(help="What the researcher should know.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[TEXT]", help="What the researcher should know.", show_default=False
+        ),
     ] = "",
     directory: Directory = None,
     tag: Tag = None,
     idea: Annotated[
-        str, typer.Option("--idea", help="Put an idea into the backlog.", show_default=False)
+        str,
+        typer.Option(
+            "--idea", metavar="TEXT", help="Put an idea into the backlog.", show_default=False
+        ),
     ] = "",
     priority: Annotated[
         str,
@@ -165,4 +171,5 @@ def _told(message: inbox.Message, *, locked: bool) -> str:
         if message.priority is not None
         else "",
     }[message.kind]
-    return f"noted: {what} {when}"
+    who = " (optuna and sweep do not read it)" if message.kind == "idea" else ""
+    return f"noted: {what} {when}{who}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 from pathlib import Path
 
+from nightlab import scope
 from nightlab.budget import Bounds, left
 from nightlab.cli import words
 from nightlab.engine import Engine
@@ -95,7 +97,9 @@ def failed_baseline(engine: Engine) -> tuple[list[str], NightlabError]:
     return tail, NightlabError(
         what,
         failed.detail or f"it took {words.seconds(failed.duration_s)}",
-        _cure(said, engine) or "nightlab show 1 --log  (all that it printed)",
+        _cure(said, engine)
+        or _uncommitted(engine)
+        or "nightlab show 1 --log  (all that it printed)",
     )
 
 
@@ -114,6 +118,21 @@ def _cure(said: str, engine: Engine) -> str:
             "[sandbox] read, then: nightlab run"
         )
     return ""
+
+
+def _uncommitted(engine: Engine) -> str:
+    """What to run where files in scope have changed since the commit that ran."""
+    try:
+        changed = engine.repo.uncommitted()
+    except NightlabError:
+        return ""
+    prefix = f"{engine.repo.prefix}/" if engine.repo.prefix else ""
+    names = [n.removeprefix(prefix) for n in changed if n.startswith(prefix)]
+    names = [n for n in names if scope.matches(n, engine.study.edit)]
+    if not names:
+        return ""
+    paths = " ".join(shlex.quote(name) for name in names)
+    return f"git commit -m 'start' {paths} && nightlab run  (what ran is the commit, without it)"
 
 
 def log_tail(path: Path, lines: int) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab import config, devices, expression, git, journal, process, project, sandboxes, scope
+from nightlab.cli import words
 from nightlab.config import Paths, Settings
 from nightlab.errors import NightlabError
 from nightlab.git import Repo
@@ -72,7 +73,7 @@ def examine(folder: Path) -> list[Check]:
     settings, configured = _configuration(root, folder)
     checks = [_git(), found, _python(), configured]
     if settings is not None and root is not None:
-        checks += [*_project(root, settings, repo), *_researcher(settings)]
+        checks += [*_project(root, settings, repo), *_researcher(root, settings, repo)]
     checks += [*_sandboxes(settings), _memory(settings), _disk(root or folder), _devices()]
     if root is not None:
         checks += _studies(Paths(root))
@@ -161,14 +162,32 @@ def _scope(settings: Settings, repo: Repo) -> Check:
     return Check("scope", State.OK, f"may change: {', '.join(settings.edit)}")
 
 
-def _researcher(settings: Settings) -> Iterator[Check]:
+def _researcher(root: Path, settings: Settings, repo: Repo | None) -> Iterator[Check]:
     """Whether the coding agents that nightlab.toml names are there."""
     table = settings.researcher
+    if "command" in (table.get("use"), table.get("agent")):
+        yield _program_to_ask(root, table.get("command", ""), repo)
     for name in dict.fromkeys((table.get("use", ""), table.get("agent", ""))):
         if name in agents.AGENTS and name != "command":
             found, said, cure = agents.examine(name, table.get("command", ""))
             state = State.OK if found else State.BAD
             yield Check("researcher", state, f"{name}: {said}", cure)
+
+
+def _program_to_ask(root: Path, command: str, repo: Repo | None) -> Check:
+    """A program to ask runs in a copy of the commit: a script of the project must be in it."""
+    if not command.strip():
+        text = 'use = "command" names no program'
+        cure = 'command = "…" under [researcher]; see docs/agents.md'
+        return Check("researcher", State.BAD, text, cure)
+    name = project.named_script(root, command)
+    if name is None or repo is None or Path(name).is_absolute():
+        return Check("researcher", State.OK, f"command: {command}")
+    if (f"{repo.prefix}/{name}" if repo.prefix else name) in repo.files(repo.head()):
+        return Check("researcher", State.OK, f"command: {command}")
+    text = f"{name} is not in the last commit, and {command!r} runs in a copy of that"
+    cure = f"name it by its full path, {shlex.quote(str(root / name))}, in [researcher] command"
+    return Check("researcher", State.BAD, text, cure)
 
 
 def _metric(root: Path, settings: Settings) -> Check:
@@ -245,7 +264,7 @@ def _studies(paths: Paths) -> Iterator[Check]:
         except NightlabError as error:
             yield _of(name, error)
             continue
-        text = f"{len(history.experiments)} experiments, journal sound"
+        text = f"{words.count(len(history.experiments), 'experiment')}, journal sound"
         if journal.is_locked(paths.lock(tag)):
             text += f"; held by {journal.describe_holder(paths.lock(tag))}"
         yield Check(name, State.OK, text)

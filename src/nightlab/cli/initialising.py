@@ -43,6 +43,7 @@ class Done:
     written: tuple[Path, ...]
     chosen: Chosen
     found: Found
+    more: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         chosen, found = self.chosen, self.found
@@ -60,7 +61,7 @@ class Done:
             lines.append(f"data       {', '.join(chosen.data)} (not in git: linked into each run)")
         if chosen.outside:
             lines.append(f"reads      {', '.join(chosen.outside)} (shown in the box, read-only)")
-        lines += [f"note       {text}" for text in notes(found, chosen)]
+        lines += [f"note       {text}" for text in (*notes(found, chosen), *self.more)]
         lines += [f"wrote      {path.name}" for path in self.written]
         missing = [p for p in chosen.edit if not found.committed and (self.root / p).exists()]
         if missing:
@@ -86,7 +87,7 @@ class Done:
             "researcher": chosen.researcher,
             "evaluate": chosen.evaluate or None,
             "recommended": {"evaluate": chosen.recommended} if chosen.recommended else {},
-            "notes": notes(self.found, chosen),
+            "notes": [*notes(self.found, chosen), *self.more],
             "next": "nightlab run",
         }
 
@@ -94,18 +95,22 @@ class Done:
 def notes(found: Found, chosen: Chosen) -> list[str]:
     """What a person should know, a sentence each."""
     told = []
-    for seed in found.seeds[:1]:
-        more = f" (and {len(found.seeds) - 1} more)" if len(found.seeds) > 1 else ""
+    # Where the script takes its seed already, a fixed one in another file makes or splits data.
+    seeds = [s for s in found.seeds if not found.reads_seed or scope.matches(s.file, found.edit)]
+    for seed in seeds[:1]:
+        more = f" (and {len(seeds) - 1} more)" if len(seeds) > 1 else ""
         told.append(
             f"{seed.file}:{seed.line} fixes its own seed, {seed.call}{more}: nightlab's seeds do "
-            f"not reach it, so its runs look less noisy than they are; seed it with {_CURE}"
+            f"not reach it, so its runs look less noisy than they are; seed it with {_CURE} "
+            "(not where it makes or splits the data)"
         )
     if not found.reads_budget:
         told.append(
             "the script does not read TIME_BUDGET: a run ends when it ends, at the latest "
-            f"killed at twice {chosen.budget}"
+            f"killed at twice {chosen.budget}; a change that only trains longer may be kept: mark "
+            "what sets the length, like  STEPS = 1500  # nightlab: fixed"
         )
-    if found.metrics and not chosen.evaluate and chosen.metric not in found.metrics:
+    if not chosen.evaluate and chosen.metric not in found.metrics:
         told.append(
             f"{chosen.metric} was not seen in the source; it must be printed as a line "
             f"`{chosen.metric}: value`"
@@ -153,6 +158,11 @@ def initialise(root: Path, wanted: Wanted, *, force: bool, ask: bool) -> Done:
     if not found.has_program:
         program.write_text(program_text(root.name, chosen), encoding="utf-8", errors="replace")
         written.append(program)
+    elif (
+        force and not found.karpathy and chosen.metric not in program.read_text("utf-8", "replace")
+    ):
+        kept = f"program.md is yours and was left; it does not speak of {chosen.metric}"
+        return Done(root, tuple(written), chosen, found, (kept,))
     return Done(root, tuple(written), chosen, found)
 
 
@@ -185,7 +195,7 @@ def _choose(root: Path, wanted: Wanted, found: Found, *, ask: bool) -> Chosen:
     measured = project.measured_by(root, wanted.evaluate) if wanted.evaluate else None
     metric = wanted.metric or measured or found.metric
     if metric is None:
-        metric = _need_metric(found, _measuring(root, evaluator), ask=ask)
+        metric = _need_metric(root, found, _measuring(root, evaluator), ask=ask)
     better = wanted.better or project.direction(metric) or _need_direction(metric, ask=ask)
     return Chosen(
         command=command,
@@ -256,18 +266,29 @@ def _measuring(root: Path, evaluator: evaluators.Evaluator | None) -> str:
     return f"--evaluate {shlex.quote(command)}"
 
 
-def _need_metric(found: Found, flag: str, *, ask: bool) -> str:
+def _need_metric(root: Path, found: Found, flag: str, *, ask: bool) -> str:
     seen = ", ".join(found.metrics[:8])
+    none = f"no line `name: value` was found in the source{_spaced(root, found)}"
     if ask:
-        listed = f" It prints: {seen}." if seen else ""
+        listed = f" It prints: {seen}." if seen else f" ({none})"
         return answer(f"Which metric counts?{listed}")
     name = found.metrics[0] if found.metrics else "val_loss"
     flag = flag if flag and not found.metrics else f"--metric {name}"
     raise UsageError(
         "which metric counts is not clear",
-        f"the script prints {seen}" if seen else "no line `name: value` was found in the source",
+        f"the script prints {seen}" if seen else none,
         f"nightlab init {flag}",
     )
+
+
+def _spaced(root: Path, found: Found) -> str:
+    """A printed name that would be a metric's but for its spaces, as a remark; else ""."""
+    for name in found.edit:
+        path = root / name
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        if match := re.search(r"[\"']([A-Za-z_]\w*(?: \w+)+):\s*(?:\{|%|[\"'],)", text):
+            return f" (`{match[1]}: …` is none: a name has no spaces)"
+    return ""
 
 
 def _need_direction(metric: str, *, ask: bool) -> Better:

@@ -229,7 +229,8 @@ def _next(engine: Engine) -> str:
     history, study = engine.history, engine.study
     keeps = views.keeps(history)
     if keeps:
-        return f"git diff {history.base_commit[:7]} {study.branch}   (all that was kept)"
+        diff = f"git diff {history.base_commit[:7]} {study.branch}   (all that was kept)"
+        return f"{diff}\n        nightlab finalize   (does it hold on fresh seeds?)"
     if len(history.settled()) > 1:
         return f"nightlab show {len(history.settled())}   (what was tried last, and why it lost)"
     return "nightlab run   (goes on where it stopped)"

@@ -70,7 +70,10 @@ def lines(place: Place, experiment: Experiment) -> list[str]:
             told.append(f"e-value    {words.short(found)} from fresh pairs: {word}")
     mean = views.spread(experiment.runs, metric)
     none = "not measured" if experiment.verdict and mean["mean"] is None else ""
-    told.append(f"{metric:<10} {none or words.spread(mean)}")
+    measured = sum(metric in run.metrics for run in experiment.runs)
+    aside = measured > (mean["n"] or 0) > 0 and experiment.number > 1
+    why = ", without the first look, which selected it" if aside else ""
+    told.append(f"{metric:<10} {none or words.spread(mean)}{why}")
     told.append(
         f"commit     {experiment.commit[:10] or 'none yet'} on {experiment.parent[:10]}"
         f" (+{claim.lines_added} -{claim.lines_removed} lines"

@@ -210,7 +210,7 @@ def lines(f: Facts) -> tuple[str, str, str]:
     third = ended(f)
     top = f.discoveries[0] if f.discoveries else None
     if top is not None and top.effect is not None and top.effect > 0:
-        third += f" Most came of: {clean(top.description, 60)} ({signed(top.effect, sigma)})."
+        third += f" Largest effect: {clean(top.description, 60)} ({signed(top.effect, sigma)})."
     return first, second, third
 
 
