@@ -230,7 +230,7 @@ def _next(engine: Engine) -> str:
     keeps = views.keeps(history)
     if keeps:
         diff = f"git diff {history.base_commit[:7]} {study.branch}   (all that was kept)"
-        return f"{diff}\n        nightlab finalize   (does it hold on fresh seeds?)"
+        return f"{diff}\nthen:   nightlab finalize   (does it hold on fresh seeds?)"
     if len(history.settled()) > 1:
         return f"nightlab show {len(history.settled())}   (what was tried last, and why it lost)"
     return "nightlab run   (goes on where it stopped)"
