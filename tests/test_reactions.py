@@ -30,7 +30,8 @@ from tests.support import Steps, lr, make_project
 
 LAST = (Answer.PROPOSED, Answer.PLANNED, Answer.STOPPED)  # nothing follows
 GAVE_NOTHING = [a for a in Answer if a not in LAST]
-FAULTS = [a for a in GAVE_NOTHING if not a.passes and not a.locked_out]
+BLAMELESS = (Answer.OVERTAKEN,)
+FAULTS = [a for a in GAVE_NOTHING if not a.passes and not a.locked_out and a not in BLAMELESS]
 
 
 def step(*answers: Answer, **options: object) -> tuple[Step, float]:
@@ -47,6 +48,14 @@ def test_the_first_fault_is_answered_at_once_with_its_reason(answer: Answer) -> 
     assert step(answer) == (Step.ASK, 0.0)
     if answer is not Answer.FAILED:
         assert "(so and so)" in told(answer, "so and so")
+
+
+def test_a_proposal_that_the_incumbent_overtook_is_nobody_s_fault() -> None:
+    """The lab asked ahead: however often that happens, the researcher is simply asked again."""
+    assert step(*[Answer.OVERTAKEN] * 20) == (Step.ASK, 0.0)
+    before = [Answer.NO_EDIT] * (HAND_OVER_AFTER - 1)
+    assert step(*before, *[Answer.OVERTAKEN] * 5)[0] is not Step.HAND_OVER
+    assert step(*[Answer.OVERTAKEN] * 5, Answer.NO_EDIT) == step(Answer.NO_EDIT)
 
 
 def test_after_a_second_fault_the_backlog_s_next_idea_is_put_in_front() -> None:

@@ -76,7 +76,7 @@ def _tree(
             "the proposal changes lines that the incumbent has changed meanwhile",
             f"it was made for {base[:7]}, the incumbent is {parent[:7]} now",
             "propose it again on the incumbent",
-            answer="failed",
+            answer="overtaken",
         )
     _check_new(history, tree)
     return tree

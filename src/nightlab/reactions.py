@@ -57,6 +57,8 @@ def next_step(
     say whether there is one; ``hand_overs`` counts those in a row that ended in a failed probe.
     """
     last = answers[-1]
+    if last is Answer.OVERTAKEN:
+        return Next(Step.ASK)
     probe_s = min(_PROBE_MOST_S, _PROBE_FIRST_S * 2.0 ** min(hand_overs, 8))
     if last.locked_out:
         return Next(Step.HAND_OVER if fallback else Step.WAIT, probe_s)
@@ -74,7 +76,8 @@ def next_step(
 
 def _weight(answer: Answer) -> int:
     """In faults. A hang has used up a whole call's time already: two are enough."""
-    return 0 if answer.passes else 3 if answer is Answer.HUNG else 1
+    blameless = answer.passes or answer is Answer.OVERTAKEN
+    return 0 if blameless else 3 if answer is Answer.HUNG else 1
 
 
 def _passing(

@@ -23,6 +23,7 @@ class Answer(StrEnum):
     HUNG = "hung"  # it used up its time
     DIED = "died"  # its program crashed or was killed
     DENIED = "denied"  # it had no permission to do its work
+    OVERTAKEN = "overtaken"  # the incumbent moved on under it: nobody's fault
     STOPPED = "stopped"  # the lab ended while it thought
     RATE_LIMITED = "rate_limited"
     OVERLOADED = "overloaded"
