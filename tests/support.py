@@ -138,7 +138,7 @@ def hidden_behind_links(cell: Cell, folder: Path) -> Cell:
     words = " ".join(f"{place}/*.bin {place}/split/*.bin" for place in (*shown, held))
     return replace(
         cell,
-        command=f"cat {words}; ls {store}; echo end",
+        command=f"cat {words} 2>&1; ls {store}; echo end",  # one stream: podman mixes two
         data=shown,
         hidden=(held / "test.bin", held / "split", held / "split" / "a.bin"),
     )
