@@ -30,6 +30,7 @@ class Attempt:
         self.began_at = began_at
         self.early: Early | None = None  # set by whoever finds the run hopeless
         self.track = Track()
+        self.looked: tuple[str, int, int] | None = None  # on what early stop was last asked
         self._trained: Run | None = None
         self._folder = rig.paths.run(rig.study.tag, started.run)
         runs.prepare(self._folder)

@@ -113,6 +113,11 @@ def usual_s(runs: Sequence[Run]) -> float:
     return median(times) if times else 0.0
 
 
+def passed(usual: float, elapsed_s: float) -> int:
+    """How many of CHECKS lie behind a run, by the incumbent's usual time; 0 without one."""
+    return sum(share * usual <= elapsed_s for share in CHECKS) if usual else 0
+
+
 def gap(curve: Curve, incumbent: Sequence[Run], elapsed_s: float) -> float | None:
     """The curve minus the mean of the incumbent's own at that time; None where either is blank."""
     mine = curves.at(curve, elapsed_s)
@@ -129,10 +134,9 @@ def chance(
     ``elapsed_s`` should be one of CHECKS times the incumbent's usual time, or shortly after.
     """
     usual = usual_s(incumbent)
-    passed = [i for i, share in enumerate(CHECKS) if share * usual <= elapsed_s]
-    if not passed or not usual:
+    check = passed(usual, elapsed_s) - 1
+    if check < 0:
         return None
-    check = passed[-1]
     mine = gap(curve, incumbent, CHECKS[check] * usual)
     pairs = [
         (g, s.effect)

@@ -244,10 +244,16 @@ class Engine:
         incumbent = cases.opponent(self.history, self.history.experiments[started.occasion])
         if not level or attempt.early or started.purpose is not Purpose.SCREEN or not incumbent:
             return
+        curve = attempt.track.curve(self.rig.curve_names)
+        checks_passed = early.passed(early.usual_s(incumbent.runs), elapsed_s)
+        news = (curve.name if curve else "", checks_passed, self.history.last_seq)
+        if news == attempt.looked:  # nothing that could change the answer: a fit costs 0.8 ms
+            return
+        attempt.looked = news
         claim = self.history.experiments[started.experiment].claim
         attempt.early = early.find(
             self.history.early,
-            attempt.track.curve(self.rig.curve_names),
+            curve,
             incumbent.runs,
             elapsed_s,
             level=level,
