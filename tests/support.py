@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from nightlab import config
 from nightlab.budget import Bounds
+from nightlab.events import Event
+from nightlab.journal import Journal
 from nightlab.lab import Opened, open_study
 from nightlab.loop import Ending, Loop
 from nightlab.model import Experiment, Proposal
@@ -149,3 +152,23 @@ def hides_behind_links(text: str) -> bool:
     return text.count("content of train.bin") == 2 == text.count("content of") and text.endswith(
         "end\n"
     )
+
+
+def kill_at_append(when: str, at: int) -> None:
+    """``kill -9`` of this process before or after it appends line ``at`` of a journal.
+
+    For programs of their own that a test starts; ``when`` is "before", "after", or else never.
+    """
+    real, appended = Journal.append, 0
+
+    def append(self: Journal, event: Event) -> Event:
+        nonlocal appended
+        appended += 1
+        if when == "before" and appended == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        written = real(self, event)
+        if when == "after" and appended == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return written
+
+    Journal.append = append  # type: ignore[method-assign, assignment]

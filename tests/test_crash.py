@@ -28,27 +28,13 @@ EXPERIMENTS = 3
 CHECKS = '[checks]\nthere = "test -s train.py"\n'
 
 DRIVER = """
-import os, signal, sys
+import sys
 from pathlib import Path
-from nightlab.journal import Journal
 from nightlab.judge import open_judge
-from tests.support import Steps, drive, lr
+from tests.support import Steps, drive, kill_at_append, lr
 
 root, when, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-appended = 0
-real = Journal.append
-
-def append(self, event):
-    global appended
-    appended += 1
-    if when == "before" and appended == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    written = real(self, event)
-    if when == "after" and appended == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return written
-
-Journal.append = append
+kill_at_append(when, at)
 drive(root, Steps([lr(0.03), lr(0.3)]), EXPERIMENTS, tag="t", judge=open_judge("greedy"))
 """.replace("EXPERIMENTS", str(EXPERIMENTS))
 
@@ -186,32 +172,19 @@ def test_an_agent_does_not_outlive_a_lab_that_is_killed(tmp_path: Path) -> None:
 # -- a crash and its fix: the same, killed at every step
 
 FIX_DRIVER = """
-import os, signal, sys
+import sys
 from pathlib import Path
 from nightlab.budget import Bounds
 from nightlab.errors import ResearcherError
-from nightlab.journal import Journal
 from nightlab.judge import open_judge
 from nightlab.lab import open_study
 from nightlab.loop import Loop
 from nightlab.model import Idea, Proposal
 from nightlab.researchers import Plan, Task
+from tests.support import kill_at_append
 
 root, when, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-appended = 0
-real = Journal.append
-
-def append(self, event):
-    global appended
-    appended += 1
-    if when == "before" and appended == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    written = real(self, event)
-    if when == "after" and appended == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return written
-
-Journal.append = append
+kill_at_append(when, at)
 
 class Agent:
     name = "agent"

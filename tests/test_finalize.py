@@ -690,27 +690,14 @@ def test_a_machine_that_runs_nothing_is_an_error_and_no_result(tmp_path: Path) -
 # --- kill -9 ----------------------------------------------------------------------------------
 
 DRIVER = """
-import os, signal, sys
+import sys
 from pathlib import Path
-from nightlab.journal import Journal
 from nightlab.lab import open_study
 from nightlab.finalize import Finalizer, Wish
+from tests.support import kill_at_append
 
 root, when, at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-appended = 0
-real = Journal.append
-
-def append(self, event):
-    global appended
-    appended += 1
-    if when == "before" and appended == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    written = real(self, event)
-    if when == "after" and appended == at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return written
-
-Journal.append = append
+kill_at_append(when, at)
 opened = open_study(root, tag="t")
 with opened.engine.journal:
     Finalizer(opened.engine, Wish(pairs=3)).run()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
 from nightlab import views
 from nightlab.exchange.exports import figures
+from nightlab.exchange.trackers import _marks
 from nightlab.history import History
 from nightlab.model import Verdict
 from nightlab.report.words import escape
@@ -18,7 +18,7 @@ def export(history: History, to: str) -> int:
     """Write event files of the settled experiments below the folder ``to``; what is new of them."""
     folder = Path(to).expanduser() / history.study.tag
     mark = folder / "nightlab.json"
-    done = _done(mark)
+    done = _marks.read(mark)
     metric = history.study.objective.metric
     fresh = [e for e in history.settled() if e.number not in done]
     if not fresh:
@@ -35,13 +35,5 @@ def export(history: History, to: str) -> int:
                 writer.add_scalar(f"incumbent/{metric}", row["value"], number, at)
             words = escape(row["description"], 1000)
             writer.add_text("experiment", f"**{verdict}** {words}", number, at)
-    mark.write_text(json.dumps(sorted({*done, *(e.number for e in fresh)})), encoding="utf-8")
+    _marks.write(mark, {*done, *(e.number for e in fresh)})
     return len(fresh)
-
-
-def _done(mark: Path) -> set[int]:
-    try:
-        found = json.loads(mark.read_text(encoding="utf-8"))
-        return {int(n) for n in found}
-    except (OSError, ValueError, TypeError):
-        return set()

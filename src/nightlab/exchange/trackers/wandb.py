@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import wandb
 
 from nightlab import views
 from nightlab.exchange.exports import figures
+from nightlab.exchange.trackers import _marks
 from nightlab.history import History
 from nightlab.model import Experiment
 from nightlab.process import clean
@@ -23,12 +23,12 @@ def export(history: History, to: str) -> int:
     folder = Path(to).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / f"nightlab-{history.study.tag}.json"
-    done = _done(mark)
+    done = _marks.read(mark)
     fresh = [e for e in history.settled() if e.number not in done]
     for experiment in fresh:
         _add(history, experiment, folder)
         done.add(experiment.number)
-        mark.write_text(json.dumps(sorted(done)), encoding="utf-8")
+        _marks.write(mark, done)
     return len(fresh)
 
 
@@ -57,11 +57,3 @@ def _add(history: History, experiment: Experiment, folder: Path) -> None:
         tracked.summary.update(figures(history, row))
         tracked.summary["verdict"] = row["verdict"]
         tracked.summary["reason"] = clean(row["reason"])[:2000]
-
-
-def _done(mark: Path) -> set[int]:
-    try:
-        found = json.loads(mark.read_text(encoding="utf-8"))
-        return {int(n) for n in found}
-    except (OSError, ValueError, TypeError):
-        return set()

@@ -6,7 +6,7 @@ import json
 import re
 
 from nightlab.model import Usage
-from nightlab.researchers.agents.seam import Order, Said, Start
+from nightlab.researchers.agents.seam import PROVIDER_KEYS, PROVIDERS, Order, Said, Start
 
 _N = r"(\d[\d,]*(?:\.\d+)?k?)"
 _TOKENS = re.compile(
@@ -24,11 +24,9 @@ class Aider:
 
     name = program = "aider"
     install = "uv tool install aider-chat"
-    keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
+    keys = PROVIDER_KEYS
     base = "OPENAI_API_BASE"
-    hosts = (
-        "api.openai.com", "api.anthropic.com", "openrouter.ai", "generativelanguage.googleapis.com",
-    )  # fmt: skip
+    hosts = PROVIDERS
     login = ()
     cumulative = ()
     hopeless = ""

@@ -6,7 +6,18 @@ import json
 from pathlib import Path
 
 from nightlab.model import Answer, Usage
-from nightlab.researchers.agents.seam import Order, Said, Start, dig, items, money, number, words
+from nightlab.researchers.agents.seam import (
+    PROVIDER_KEYS,
+    PROVIDERS,
+    Order,
+    Said,
+    Start,
+    dig,
+    items,
+    money,
+    number,
+    words,
+)
 
 _TRAJECTORY = ".nightlab/trajectory.json"
 
@@ -16,11 +27,9 @@ class Mini:
 
     name = program = "mini"
     install = "uv tool install mini-swe-agent --with mcp"
-    keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
+    keys = PROVIDER_KEYS
     base = "OPENAI_API_BASE"
-    hosts = (
-        "api.openai.com", "api.anthropic.com", "openrouter.ai", "generativelanguage.googleapis.com",
-    )  # fmt: skip
+    hosts = PROVIDERS
     login = ()
     cumulative = ()
     hopeless = ""

@@ -6,7 +6,17 @@ import json
 import re
 
 from nightlab.model import Usage
-from nightlab.researchers.agents.seam import Order, Said, Start, money, number, objects, words
+from nightlab.researchers.agents.seam import (
+    PROVIDER_KEYS,
+    PROVIDERS,
+    Order,
+    Said,
+    Start,
+    money,
+    number,
+    objects,
+    words,
+)
 
 _QUIET = ("AUTOUPDATE", "MODELS_FETCH", "LSP_DOWNLOAD", "DEFAULT_PLUGINS", "SHARE")
 _PROVIDER = "nightlab"
@@ -17,12 +27,9 @@ class Opencode:
 
     name = program = "opencode"
     install = "npm install -g opencode-ai, then `opencode auth login`"
-    keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
+    keys = PROVIDER_KEYS
     base = "OPENAI_BASE_URL"
-    hosts = (
-        "api.openai.com", "api.anthropic.com", "openrouter.ai", "opencode.ai", "models.dev",
-        "generativelanguage.googleapis.com",
-    )  # fmt: skip
+    hosts = (*PROVIDERS, "opencode.ai", "models.dev")
     login = (".local/share/opencode/auth.json",)
     cumulative = ()
     hopeless = r'(?s)(?:message="stream error".*){4}'  # it tries again without end

@@ -6,6 +6,8 @@ import json
 
 from nightlab.model import Usage
 from nightlab.researchers.agents.seam import (
+    PROVIDER_KEYS,
+    PROVIDERS,
     Order,
     Said,
     Start,
@@ -35,11 +37,9 @@ class Pi:
 
     name = program = "pi"
     install = "npm install -g @earendil-works/pi-coding-agent"
-    keys = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
+    keys = PROVIDER_KEYS
     base = "OPENAI_BASE_URL"
-    hosts = (
-        "api.openai.com", "api.anthropic.com", "openrouter.ai", "generativelanguage.googleapis.com",
-    )  # fmt: skip
+    hosts = PROVIDERS
     login = (".pi/agent/auth.json",)
     cumulative = ()
     hopeless = ""

@@ -11,6 +11,15 @@ from typing import Any, Protocol
 from nightlab.model import Answer, Usage
 from nightlab.researchers import Settings
 
+# Where the agents that take any model may find one, and the keys that these providers want.
+PROVIDERS = (
+    "api.openai.com",
+    "api.anthropic.com",
+    "openrouter.ai",
+    "generativelanguage.googleapis.com",
+)
+PROVIDER_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY")
+
 
 @dataclass(frozen=True)
 class Order:
