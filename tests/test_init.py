@@ -428,3 +428,82 @@ def test_a_program_md_that_speaks_of_another_metric_is_left_and_told(tmp_path: P
     told = init(root, "--force", "--metric", "val_rmse").stdout
     assert "program.md is yours and was left; it does not speak of val_rmse" in told
     assert (root / "program.md").read_text() == before
+
+
+# -- projects of one's own, laid out as their owners like it
+
+FIT = """\
+import argparse
+p = argparse.ArgumentParser()
+p.add_argument("--lr", type=float, default=0.1)
+p.add_argument("--seed", type=int, default=None)
+p.add_argument("--data", default="../sets/rows.csv")
+a = p.parse_args()
+if __name__ == "__main__":
+    print(f"logloss: {len(open(a.data).read()) * a.lr:.3f}")
+"""
+
+
+def odd(folder: Path) -> Path:
+    """A script two folders down, which reads what lies beside the project."""
+    (folder / "sets").mkdir(parents=True)
+    (folder / "sets" / "rows.csv").write_text("1,2\n")
+    root = folder / "p"
+    (root / "src" / "fit").mkdir(parents=True)
+    (root / "src" / "fit" / "train.py").write_text(FIT)
+    (root / "tests").mkdir()
+    (root / "tests" / "main.py").write_text("if __name__ == '__main__': pass\n")
+    return commit(root, README="a model\n")
+
+
+def test_a_script_in_a_subfolder_is_found_and_what_it_lacks_is_told(tmp_path: Path) -> None:
+    root = odd(tmp_path)
+    done = init(root, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["command"].endswith(" src/fit/train.py")
+    assert told["edit"] == ["src/fit/train.py"]
+    assert told["better"] == "lower"  # a logloss is a loss
+    assert told["constants"] == ["--lr"]
+    notes = "\n".join(told["notes"])
+    assert "--seed $NIGHTLAB_SEED" in notes
+    assert f'read = ["{tmp_path / "sets"}"]' in notes
+
+
+def test_two_scripts_in_subfolders_are_listed_and_not_guessed_between(tmp_path: Path) -> None:
+    root = odd(tmp_path)
+    (root / "other").mkdir()
+    (root / "other" / "train.py").write_text(FIT)
+    commit(root)
+    assert "other/train.py, src/fit/train.py" in three_lines(init(root))[1]
+
+
+def test_no_constant_to_turn_is_told_before_the_night(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", train__py='rate = 0.1\nprint("val_loss:", rate)\n')
+    assert "constants  none was found" in init(root).stdout
+    commit(root, train__py='RATE = 0.1\nprint("val_loss:", RATE)\n')
+    assert "constants  RATE (what" in init(root, "--force").stdout
+    assert "constants" not in init(root, "--force", "--researcher", "claude").stdout
+    commit(root, train__py='RATE = 0.1  # nightlab: sideways\nprint("val_loss:", RATE)\n')
+    assert "'sideways' is none of" in init(root, "--force").stdout
+
+
+def test_a_build_folder_is_no_data_and_a_shell_script_says_that_it_is_what_changes(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "p"
+    for name in ("bin", "data"):
+        (root / name).mkdir(parents=True)
+        (root / name / "x").write_text("1\n")
+    script = "#!/bin/sh\nmake -s\n./bin/plan data/x\n"
+    commit(root, run__sh=script, __gitignore="bin\ndata\n")
+    done = init(root, "--metric", "val_loss")
+    assert done.returncode == 0, done.stderr
+    assert config.load(root).data == ("data",)
+    assert "run.sh itself is what may change" in done.stdout
+    assert "itself" not in init(root, "--force", "--metric", "val_loss", "--edit", "run.sh").stdout
+
+
+def test_a_metric_in_a_style_of_its_own_is_told_how_to_be_printed(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", train__py='print("==> loss 0.3 <==")\n')
+    assert "`val_loss: 0.123` printed" in three_lines(init(root))[2]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from nightlab import config, project, scope
-from nightlab.cli import base
+from nightlab.cli import base, remarks
 from nightlab.cli.template import Chosen, config_text, program_text
-from nightlab.errors import ConfigError, UsageError
+from nightlab.errors import ConfigError, NightlabError, UsageError
 from nightlab.model import Better
 from nightlab.process import clean
 from nightlab.project import Found, evaluators
@@ -44,6 +44,7 @@ class Done:
     chosen: Chosen
     found: Found
     more: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         chosen, found = self.chosen, self.found
@@ -55,6 +56,8 @@ class Done:
             f"may change {', '.join(chosen.edit)}; everything else is protected",
             f"budget     {chosen.budget} a run, killed at twice that",
         ]
+        if chosen.researcher in remarks.TURNS:
+            lines.append(f"constants  {_listed(self.constants)}")
         if chosen.evaluate:
             lines.append(f"sealed     {chosen.evaluate} measures, in a box of its own")
         if chosen.data:
@@ -85,6 +88,7 @@ class Done:
             "data": list(chosen.data),
             "read": list(chosen.outside),
             "researcher": chosen.researcher,
+            "constants": list(self.constants),
             "evaluate": chosen.evaluate or None,
             "recommended": {"evaluate": chosen.recommended} if chosen.recommended else {},
             "notes": [*notes(self.found, chosen), *self.more],
@@ -154,6 +158,7 @@ def initialise(root: Path, wanted: Wanted, *, force: bool, ask: bool) -> Done:
     config.parse(tomllib.loads(text))  # what is written can be read
     path.write_text(text, encoding="utf-8")
     written = [path]
+    more = remarks.of(root, found, chosen.command, chosen.edit, said=bool(wanted.edit))
     program = root / "program.md"
     if not found.has_program:
         program.write_text(program_text(root.name, chosen), encoding="utf-8", errors="replace")
@@ -161,9 +166,21 @@ def initialise(root: Path, wanted: Wanted, *, force: bool, ask: bool) -> Done:
     elif (
         force and not found.karpathy and chosen.metric not in program.read_text("utf-8", "replace")
     ):
-        kept = f"program.md is yours and was left; it does not speak of {chosen.metric}"
-        return Done(root, tuple(written), chosen, found, (kept,))
-    return Done(root, tuple(written), chosen, found)
+        more.append(f"program.md is yours and was left; it does not speak of {chosen.metric}")
+    turned: tuple[str, ...] = ()
+    try:
+        turned = remarks.constants(root, remarks.in_scope(found, chosen.edit))
+    except NightlabError as error:
+        more.append(f"{error.what}: {error.why}; {error.hint}")
+    return Done(root, tuple(written), chosen, found, tuple(more), turned)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """The constants that will be turned, for a person."""
+    if not names:
+        return f"none was found that the embedded researcher could turn: {remarks.NO_CONSTANT}"
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f"{shown} (what the embedded researcher turns)"
 
 
 def _recognise(root: Path, wanted: Wanted) -> Found:
@@ -274,10 +291,13 @@ def _need_metric(root: Path, found: Found, flag: str, *, ask: bool) -> str:
         return answer(f"Which metric counts?{listed}")
     name = found.metrics[0] if found.metrics else "val_loss"
     flag = flag if flag and not found.metrics else f"--metric {name}"
+    print_it = (
+        "" if seen or flag != f"--metric {name}" else f", with a line `{name}: 0.123` printed"
+    )
     raise UsageError(
         "which metric counts is not clear",
         f"the script prints {seen}" if seen else none,
-        f"nightlab init {flag}",
+        f"nightlab init {flag}{print_it}",
     )
 
 

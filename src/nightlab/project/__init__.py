@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +15,25 @@ from pathlib import Path
 from nightlab import git
 from nightlab.model import Better
 from nightlab.project import reach
+from nightlab.project.printing import NAME, printed
+from nightlab.project.scripts import command_of, edited_by, named_script, read, scripts_in
 
-_USUAL = ("train.py", "main.py", "run.py", "train.sh", "run.sh")
-NAME = r"[A-Za-z_][A-Za-z0-9_./@-]{0,63}"
-_LEADS = re.compile(rf"(?:.*\n)?\s*(?:METRIC\s+)?({NAME})\s*[:=]\s*", re.DOTALL)
-_FORMATTED = re.compile(
-    rf"(?:^|\n)\s*(?:METRIC\s+)?({NAME})\s*[:=]\s*"
-    r"(?:%[-+ #0-9.]*[dfgeE]|\{[^{}]*\})\s*(?=\n|$)"
-)
+__all__ = [
+    "NAME",
+    "Found",
+    "Seed",
+    "direction",
+    "measured_by",
+    "named_script",
+    "printed",
+    "recognise",
+]
+
 _LOWER = frozenset(
     re.findall(
         r"\w+",
         "loss bpb bpc perplexity ppl error err errors rmse mse mae mape nll wer cer fid rank "
-        "regret divergence",
+        "regret divergence logloss brier",
     )
 )
 _HIGHER = frozenset(
@@ -39,12 +43,16 @@ _HIGHER = frozenset(
         "psnr ssim r2",
     )
 )
+# What a run makes by itself (linked, it could not be written to), and what nightlab writes.
+_NOT_DATA = {"", ".", "..", ".git", ".nightlab", "nightlab.toml", "program.md", "results.tsv"} | {
+    *("knowledge", "bin", "build", "_build", "dist", "obj", "target", "__pycache__"),
+    *("wandb", "mlruns"),
+}
 _SEEDING = re.compile(
     r"(?:torch(?:\.cuda)?\.manual_seed(?:_all)?|np\.random\.seed|numpy\.random\.seed|random\.seed|"
     r"np\.random\.default_rng|numpy\.random\.default_rng|tf\.random\.set_seed|"
     r"jax\.random\.PRNGKey|jax\.random\.key|(?:\w+\.)?seed_everything|(?:\w+\.)?set_seed)"
 )
-_MOST_BYTES = 2_000_000  # of a source file; a longer one is data
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,8 @@ class Found:
     ``karpathy``: train.py, prepare.py and program.md lie side by side. ``metrics`` are the
     names that the scripts print, ``scripts`` what could be run. ``committed``: every file in
     ``edit`` is in the last commit, ``tracked`` all that is. ``reads_budget``: TIME_BUDGET is
-    mentioned, ``reads_seed``: NIGHTLAB_SEED is.
+    mentioned, ``reads_seed``: NIGHTLAB_SEED is. ``seed_flag`` is the option by which a script
+    takes its seed, ``beside`` what is read by a path that leaves the folder, like ``../data``.
     """
 
     karpathy: bool
@@ -82,6 +91,8 @@ class Found:
     has_program: bool
     tracked: frozenset[str] = frozenset()
     reads_seed: bool = False
+    seed_flag: str = ""
+    beside: tuple[str, ...] = ()
 
 
 def recognise(
@@ -95,17 +106,17 @@ def recognise(
     prefix = f"{repo.prefix}/" if repo.prefix else ""
     tracked = {p[len(prefix) :] for p in repo.files(repo.head()) if p.startswith(prefix)}
     karpathy = all((folder / n).is_file() for n in ("train.py", "prepare.py", "program.md"))
-    scripts = ("train.py",) if karpathy else tuple(_scripts(folder))
+    scripts = ("train.py",) if karpathy else tuple(scripts_in(folder, tracked))
     script = named_script(folder, command) if command else None
     if command is None and len(scripts) == 1:
         script = scripts[0]
-    scope = edit or ((_python_of(folder, script),) if script else ())
+    scope = edit or ((edited_by(folder, script),) if script else ())
     sources = _sources(folder, [script, *scope] if script else list(scope))
     metrics = tuple(dict.fromkeys(n for text in sources.values() for n in printed(text)))
     if not metrics:
         metrics = tuple(dict.fromkeys(_named_in_program(folder)))
     chosen = metric or _objective(metrics)
-    command = command or (_command(folder, script, karpathy=karpathy) if script else None)
+    command = command or (command_of(folder, script, karpathy=karpathy) if script else None)
     data = _data(folder, tracked, sources)
     if command is not None and re.match(r"(?:\./)?\.?venv/", command):
         data = (command.removeprefix("./").split("/")[0], *data)
@@ -126,6 +137,8 @@ def recognise(
         has_program=(folder / "program.md").exists(),
         tracked=frozenset(tracked),
         reads_seed=any("NIGHTLAB_SEED" in text for text in sources.values()),
+        seed_flag=_seed_flag(sources),
+        beside=reach.beside(sources.values(), folder),
     )
 
 
@@ -155,77 +168,7 @@ def _objective(metrics: tuple[str, ...]) -> str | None:
     return None
 
 
-# -- scripts and commands
-
-
-def _scripts(folder: Path) -> Iterator[str]:
-    """What could be run: the usual names first; else every script that seems to train."""
-    usual = [name for name in _USUAL if (folder / name).is_file()]
-    if usual:
-        yield usual[0]
-        return
-    for path in sorted(folder.glob("*.py")):
-        text = _read(path)
-        if "__main__" in text or _trains(text):
-            yield path.name
-
-
-def _trains(text: str) -> bool:
-    loop = re.search(r"^\s*(?:for\s+\w*(?:epoch|step|iter)|while\s)", text, re.MULTILINE)
-    return bool(loop or ".backward(" in text or ".fit(" in text) and bool(list(printed(text)))
-
-
-def named_script(folder: Path, command: str) -> str | None:
-    """The project's script in a command line, as the person wrote it."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return None
-    for word in words:
-        name = word.removeprefix("./")
-        if name.endswith((".py", ".sh")) and (folder / name).is_file():
-            return name
-    if "-m" in words[:-1]:
-        module = words[words.index("-m") + 1].replace(".", "/")
-        for name in (f"{module}.py", f"src/{module}.py", f"{module}/__main__.py"):
-            if (folder / name).is_file():
-                return name
-    return None
-
-
-def _python_of(folder: Path, script: str) -> str:
-    """What to edit: the script, or the one python file that a shell script runs."""
-    if not script.endswith(".sh"):
-        return script
-    names = re.findall(r"([\w./-]+\.py)\b", _read(folder / script))
-    there = [n.removeprefix("./") for n in dict.fromkeys(names) if (folder / n).is_file()]
-    return there[0] if len(there) == 1 else script
-
-
-def _command(folder: Path, script: str, *, karpathy: bool) -> str:
-    word = shlex.quote(script)
-    if script.endswith(".sh"):
-        first = _read(folder / script).partition("\n")[0]
-        return f"{'bash' if 'bash' in first else 'sh'} {word}"
-    uv = (folder / "uv.lock").is_file() or (karpathy and (folder / "pyproject.toml").is_file())
-    if uv:
-        return f"uv run {word}"
-    for venv in (".venv", "venv"):
-        if (folder / venv / "bin" / "python").exists():
-            return f"{venv}/bin/python {word}"
-    return f"{'python' if shutil.which('python') else 'python3'} {word}"
-
-
 # -- what the source says
-
-
-def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            return ""
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _sources(folder: Path, names: list[str]) -> dict[str, str]:
@@ -234,7 +177,7 @@ def _sources(folder: Path, names: list[str]) -> dict[str, str]:
     waiting = list(dict.fromkeys(names))
     while waiting:
         name = waiting.pop(0)
-        if name in texts or not (text := _read(folder / name)):
+        if name in texts or not (text := read(folder / name)):
             continue
         texts[name] = text
         parent = Path(name).parent
@@ -244,73 +187,9 @@ def _sources(folder: Path, names: list[str]) -> dict[str, str]:
     return texts
 
 
-def printed(text: str) -> Iterator[str]:
-    """Names of metrics that a source prints as ``name: value`` or ``METRIC name=value``.
-
-    Shell sources and python that does not parse are not understood and name none.
-    """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and node.args and _prints(node.func):
-            yield from _metrics_of(node.args)
-
-
-def _prints(function: ast.expr) -> bool:
-    name = getattr(function, "attr", getattr(function, "id", ""))
-    return name in ("print", "echo", "write", "info", "print0")
-
-
-def _metrics_of(arguments: list[ast.expr]) -> Iterator[str]:
-    first = arguments[0]
-    if isinstance(first, ast.JoinedStr):
-        yield from _of_fstring(first)
-    elif isinstance(first, ast.Constant) and isinstance(first.value, str) and len(arguments) == 2:
-        found = _LEADS.fullmatch(first.value)
-        if found and first.value.rstrip().endswith(":"):
-            yield found[1]
-    elif isinstance(first, (ast.BinOp, ast.Call)):
-        yield from _of_template(first)
-
-
-def _of_fstring(node: ast.JoinedStr) -> Iterator[str]:
-    """``f"val_bpb:   {x:.6f}"``: a name, a colon, one value, and nothing else on the line."""
-    for at, (before, value, after) in enumerate(_threes(node.values)):
-        if not isinstance(value, ast.FormattedValue):
-            continue
-        lead = before.value if isinstance(before, ast.Constant) else None
-        tail = after.value if isinstance(after, ast.Constant) else "" if after is None else None
-        if not isinstance(lead, str) or not isinstance(tail, str):
-            continue
-        found = _LEADS.fullmatch(lead) if at == 1 or "\n" in lead else None
-        if found and (not tail.strip(" \t") or re.match(r"[ \t]*\n", tail)):
-            yield found[1]
-
-
-def _threes(
-    values: list[ast.expr],
-) -> Iterator[tuple[ast.expr | None, ast.expr, ast.expr | None]]:
-    for at, value in enumerate(values):
-        before = values[at - 1] if at else None
-        yield before, value, values[at + 1] if at + 1 < len(values) else None
-
-
-def _of_template(node: ast.BinOp | ast.Call) -> Iterator[str]:
-    """``"acc: %.4f" % acc`` and ``"acc: {:.4f}".format(acc)``."""
-    text: ast.expr | None = None
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
-        text = node.left
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        text = node.func.value if node.func.attr == "format" else None
-    if isinstance(text, ast.Constant) and isinstance(text.value, str):
-        yield from _FORMATTED.findall(text.value)
-
-
 def _named_in_program(folder: Path) -> Iterator[str]:
     """Metrics in backticks in program.md, for scripts that print names made at run time."""
-    for name in re.findall(rf"`({NAME})`", _read(folder / "program.md")):
+    for name in re.findall(rf"`({NAME})`", read(folder / "program.md")):
         if direction(name) is not None and not name.startswith("train"):
             yield name
 
@@ -352,6 +231,14 @@ def _seeds(sources: dict[str, str]) -> Iterator[Seed]:
                 yield Seed(file, node.lineno, ast.unparse(node))
 
 
+def _seed_flag(sources: dict[str, str]) -> str:
+    """``--seed`` or the like, where a script declares such an option; else ""."""
+    for text in sources.values():
+        if found := re.search(r"add_argument\(\s*[\"'](--(?:random[-_])?seed)[\"']", text):
+            return found[1]
+    return ""
+
+
 def _is_number(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is int
 
@@ -366,7 +253,7 @@ def _data(folder: Path, tracked: set[str], sources: dict[str, str]) -> tuple[str
     for text in sources.values():
         for value in _strings(text):
             top = value.removeprefix("./").split("/")[0]
-            usable = top not in ("", ".", "..", ".git", ".nightlab") and "\0" not in top
+            usable = top not in _NOT_DATA and "\0" not in top
             if usable and top not in tops and _exists(folder / top):
                 found[top] = None
     return tuple(found)

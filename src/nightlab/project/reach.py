@@ -24,6 +24,7 @@ _CACHES = {
     "sklearn.datasets": "scikit_learn_data",
 }
 _SECRET = {".ssh", ".aws", ".config", ".gnupg", ".kube", ".docker", ".netrc", ".claude", ".codex"}
+_LONGEST = 256  # characters of a path
 _SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "sys", "tmp", "usr"}
 
 
@@ -43,6 +44,24 @@ def outside(sources: Iterable[str], home: Path) -> tuple[str, ...]:
             if _exists(path) and not path.is_relative_to(home):
                 found[str(path)] = None
     return tuple(_without_inner(found))
+
+
+def beside(sources: Iterable[str], folder: Path) -> tuple[str, ...]:
+    """Existing paths that the sources name by a way out of ``folder``, like ``../data``.
+
+    A run stands in a copy of the project, which has nothing beside it.
+    """
+    found: dict[str, None] = {}
+    for text in sources:
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for node in ast.walk(tree):
+            said = _text(node)
+            if said.startswith("../") and len(said) < _LONGEST and _exists(folder / said):
+                found[said] = None
+    return tuple(found)
 
 
 def _in_home(tree: ast.AST) -> Iterator[PurePosixPath]:
