@@ -684,6 +684,46 @@ def test_a_baseline_that_fails_for_an_uncommitted_cure_is_told_to_commit(tmp_pat
     assert "git commit -m 'start' train.py && nightlab run" in three_lines(done)[2]
 
 
+@pytest.mark.parametrize(
+    ("named", "cure"),
+    [
+        ("../sets/rows.csv", "nothing beside it: give the script {home}/sets/rows.csv"),
+        ("{home}/sets/rows.csv", 'the box hides {home}/sets: write  read = ["{home}/sets"]'),
+        ("data/rows.csv", 'data = ["data"]  in nightlab.toml under [study]'),
+    ],
+)
+def test_what_a_run_lacks_and_the_person_has_is_told_with_the_line_that_gives_it(
+    tmp_path: Path, named: str, cure: str
+) -> None:
+    named, cure = named.format(home=tmp_path), cure.format(home=tmp_path)
+    train = f"import numpy\nnumpy.loadtxt({named!r})\n"  # its traceback names numpy's own files
+    root = make_project(tmp_path / "p", train)
+    for folder in (tmp_path / "sets", root / "data"):
+        folder.mkdir()
+        (folder / "rows.csv").write_text("1\n")
+    end = three_lines(nightlab(root, "run", check=1))[2]
+    assert cure in end if boxed(root) or named.startswith(("..", "data")) else "show 1" in end
+
+
+def boxed(root: Path) -> bool:
+    """Whether a sandbox works here that hides the person's files."""
+    return "✓ box bubblewrap" in nightlab(root, "doctor").stdout
+
+
+def test_a_night_with_nothing_to_turn_is_refused_by_the_doctor_and_says_so_at_its_end(
+    tmp_path: Path,
+) -> None:
+    root = make_project(tmp_path / "p", 'rate = 0.1\nprint("val_loss:", rate)\n')
+    assert "✗ researcher  the embedded one finds no constant in train.py" in (
+        nightlab(root, "doctor", check=1).stdout
+    )
+    assert "next:   nightlab doctor" in nightlab(root, "run", check=4).stdout
+
+
+def test_a_missing_word_of_a_command_line_is_named_with_its_choices(tmp_path: Path) -> None:
+    assert "install, uninstall, stop-hook" in three_lines(nightlab(tmp_path, "skill", check=2))[0]
+
+
 def test_a_bound_below_what_the_study_has_says_how_many_it_has(
     tmp_path: Path, night: tuple[Path, str]
 ) -> None:

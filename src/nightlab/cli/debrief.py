@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import textwrap
 from pathlib import Path
 
 from nightlab import scope
 from nightlab.budget import Bounds, left
-from nightlab.cli import words
+from nightlab.cli import missing, words
 from nightlab.engine import Engine
 from nightlab.errors import NightlabError
 from nightlab.history import History
@@ -19,11 +18,6 @@ from nightlab.model import Outcome
 _KEEPS = 8  # as many kept changes as the short debrief lists
 _LOG_LINES = 8
 _INDENT = 12
-_NO_NETWORK = re.compile(
-    r"name resolution|Name or service not known|Network is unreachable|ConnectionError"
-    r"|Could not resolve host|dns error",
-    re.IGNORECASE,
-)
 _s = words.seconds
 
 
@@ -93,31 +87,14 @@ def failed_baseline(engine: Engine) -> tuple[list[str], NightlabError]:
     tail = log_tail(engine.paths.log(history.study.tag, failed.id), _LOG_LINES)
     what = f"the untouched code does not measure {history.study.objective.metric}: "
     what += failed.outcome.value.replace("_", " ")
-    said = " ".join((failed.detail, failed.traceback, *tail))
+    said = "\n".join((failed.detail, failed.traceback, *tail))
     return tail, NightlabError(
         what,
         failed.detail or f"it took {words.seconds(failed.duration_s)}",
-        _cure(said, engine)
+        missing.cure(said, engine)
         or _uncommitted(engine)
         or "nightlab show 1 --log  (all that it printed)",
     )
-
-
-def _cure(said: str, engine: Engine) -> str:
-    """What to write into nightlab.toml where the box, not the script, is why it failed."""
-    if engine.sandbox.name == "process":
-        return ""
-    for path in re.findall(r"['\"](/[^'\"\n]+)['\"]", said):
-        if Path(path).exists() and not Path(path).is_relative_to(engine.paths.state):
-            folder = path if Path(path).is_dir() else str(Path(path).parent)
-            where = "in nightlab.toml under [sandbox], then: nightlab run"
-            return f'the box hides {folder}: write  read = ["{folder}"]  {where}'
-    if _NO_NETWORK.search(said):
-        return (
-            "a run has no network: fetch what it needs beforehand and name the folder in "
-            "[sandbox] read, then: nightlab run"
-        )
-    return ""
 
 
 def _uncommitted(engine: Engine) -> str:

@@ -100,7 +100,8 @@ def paths(where: str, values: list[object], *, empty: bool = False) -> tuple[str
     for value in values:
         parts = value.split("/") if isinstance(value, str) else []
         if not isinstance(value, str) or not value or value.startswith("/") or ".." in parts:
-            raise bad(where, value, "paths inside the project, relative to its folder")
+            why = "paths inside the project, relative to its folder; [sandbox] read names others"
+            raise bad(where, value, why)
     return tuple(os.path.normpath(str(v)) for v in values)
 
 
