@@ -170,7 +170,7 @@ def _usage(error: TyperException, words: Sequence[str]) -> UsageError:
     )
     help_line = f"nightlab {verb} --help" if known else "nightlab --help"
     return UsageError(
-        error.format_message().splitlines()[0].rstrip("."),
+        " ".join(error.format_message().split()).rstrip("."),
         "the command line is not understood",
         help_line,
     )

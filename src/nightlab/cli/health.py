@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nightlab import config, devices, expression, git, journal, process, project, sandboxes, scope
-from nightlab.cli import words
+from nightlab.cli import remarks, words
 from nightlab.config import Paths, Settings
 from nightlab.errors import NightlabError
 from nightlab.git import Repo
@@ -165,6 +165,8 @@ def _scope(settings: Settings, repo: Repo) -> Check:
 def _researcher(root: Path, settings: Settings, repo: Repo | None) -> Iterator[Check]:
     """Whether the coding agents that nightlab.toml names are there."""
     table = settings.researcher
+    if table.get("use", "optuna") in remarks.TURNS and repo is not None:
+        yield _constants(root, settings)
     if "command" in (table.get("use"), table.get("agent")):
         yield _program_to_ask(root, table.get("command", ""), repo)
     for name in dict.fromkeys((table.get("use", ""), table.get("agent", ""))):
@@ -172,6 +174,26 @@ def _researcher(root: Path, settings: Settings, repo: Repo | None) -> Iterator[C
             found, said, cure = agents.examine(name, table.get("command", ""))
             state = State.OK if found else State.BAD
             yield Check("researcher", state, f"{name}: {said}", cure)
+
+
+def _constants(root: Path, settings: Settings) -> Check:
+    """What the embedded researcher would turn: with nothing to turn a night has no proposals."""
+    found = project.recognise(root, command=settings.command, edit=settings.edit)
+    try:
+        names = remarks.constants(root, remarks.in_scope(found, settings.edit))
+    except NightlabError as error:
+        return _of("researcher", error)
+    if names:
+        count = words.count(len(names), "constant")
+        text = f"the embedded one: {count} to turn, {', '.join(names[:4])}"
+        return Check("researcher", State.OK, text + (" …" if len(names) > 4 else ""))
+    alone = settings.researcher.get("use", "optuna") == "optuna"
+    return Check(
+        "researcher",
+        State.BAD if alone else State.WARN,
+        f"the embedded one finds no constant in {', '.join(settings.edit)}: {remarks.NO_CONSTANT}",
+        "write a constant such as LR = 0.1 at the top of a Python file in scope",
+    )
 
 
 def _program_to_ask(root: Path, command: str, repo: Repo | None) -> Check:

@@ -211,7 +211,7 @@ def _end(engine: Engine, ending: Ending, mode: Mode) -> int:
     base.say("", *debriefed.lines)
     if debriefed.trouble:
         base.say(debriefed.trouble, stderr=True)
-    base.say(f"next:   {_next(engine)}")
+    base.say(f"next:   {_next(engine, ending)}")
     return code
 
 
@@ -225,7 +225,7 @@ def _final(engine: Engine, ending: Ending, code: int, debriefed: Debriefed) -> d
     }
 
 
-def _next(engine: Engine) -> str:
+def _next(engine: Engine, ending: Ending) -> str:
     history, study = engine.history, engine.study
     keeps = views.keeps(history)
     if keeps:
@@ -233,6 +233,8 @@ def _next(engine: Engine) -> str:
         return f"{diff}\nthen:   nightlab finalize   (does it hold on fresh seeds?)"
     if len(history.settled()) > 1:
         return f"nightlab show {len(history.settled())}   (what was tried last, and why it lost)"
+    if ending.reason == "exhausted":
+        return "nightlab doctor   (what there is to turn, and who could propose)"
     return "nightlab run   (goes on where it stopped)"
 
 

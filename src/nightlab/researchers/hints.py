@@ -38,7 +38,7 @@ _FRACTIONS = _set("""
 """)
 _COUNTS = _set("n num count steps step iters iterations epochs layers max")
 _SHARES = _set("frac fraction ratio pct percent share")
-_NEAR_ONE = _set("beta betas momentum ema rho gamma polyak")
+_NEAR_ONE = _set("beta betas momentum ema rho gamma polyak cooling discount")
 _DECAYS = _set("decay wd l1 l2 reg regularization penalty")
 _FAMILIES: tuple[tuple[frozenset[str], tuple[str, ...], tuple[str, ...]], ...] = (
     # hints in the name, the whole family, the part that most code knows
