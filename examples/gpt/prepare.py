@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-TIME_BUDGET = float(os.environ.get("TIME_BUDGET", "60"))  # seconds of training
+TIME_BUDGET = float(os.environ.get("TIME_BUDGET", "10"))  # seconds of training
 SEQ_LEN = 256  # tokens of context
 VOCAB_SIZE = 1024  # 256 bytes, the separator, and merges
 SEPARATOR = 256  # stands before every document; weighs no bytes
-EVAL_TOKENS = 2**16  # of a held-out split, at most
+EVAL_TOKENS = 2**15  # of a held-out split, at most
 
 DATA = Path(__file__).resolve().parent / "data"
 _READY = "ready.json"  # written last
