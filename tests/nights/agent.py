@@ -105,10 +105,10 @@ def _take_back(mind: dict[str, Any], steps: dict[str, Any], context: dict[str, A
     """A step that was made for files that changed meanwhile is proposed again."""
     last = mind["given"][-1] if mind["given"] else None
     told = context.get("refused") or []
-    if last is not None and told and "incumbent has changed meanwhile" in told[-1]:
-        if steps[last]["description"] in told[-1]:
-            mind["given"].pop()
-            mind["waiting"].insert(0, last)
+    overtaken = bool(told) and "incumbent has changed meanwhile" in told[-1]
+    if last is not None and overtaken and steps[last]["description"] in told[-1]:
+        mind["given"].pop()
+        mind["waiting"].insert(0, last)
 
 
 def _next(mind: dict[str, Any], steps: dict[str, Any], folder: Path) -> str | None:
