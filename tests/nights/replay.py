@@ -141,21 +141,26 @@ def play(script: Script, folder: Path, *, within_s: float) -> Night:
     steps = folder / "steps.json"
     steps.write_text(json.dumps({str(n): asdict(step) for n, step in script.steps.items()}))
     env = _environment(python)
-    root, start = _project(script, folder, env, steps)
-    log = folder / "log.txt"
-    _run(root, env, log, within_s)
+    root = _project(script, folder, env, steps)
+    _run(root, env, folder / "log.txt", within_s)
+    return read(script, folder)
+
+
+def read(script: Script, folder: Path) -> Night:
+    """What is left of a night that was played in ``folder``."""
+    root = folder / script.example
     memory = json.loads((_home(root) / agent.MEMORY).read_text())
     whole = (root / ".nightlab" / TAG / "journal.jsonl").read_text()
-    report = _nightlab(root, env, "report", "--json")
+    report = _nightlab(root, dict(os.environ), "report", "--json")
     return Night(
         script,
         root,
-        start,
+        git(root, "rev-parse", "main").strip(),
         tuple(json.loads(line) for line in whole.splitlines()),
-        json.loads(report),
+        json.loads(report)["facts"],
         (root / ".nightlab" / TAG / "report" / "report.md").read_text(),
         *(tuple(int(n) for n in memory[key]) for key in ("given", "dropped", "fixes")),
-        log.read_text(),
+        (folder / "log.txt").read_text(),
     )
 
 
@@ -168,7 +173,7 @@ def _environment(python: str) -> dict[str, str]:
     return {**os.environ, "PATH": path, "NO_COLOR": "1"}
 
 
-def _project(script: Script, folder: Path, env: dict[str, str], steps: Path) -> tuple[Path, str]:
+def _project(script: Script, folder: Path, env: dict[str, str], steps: Path) -> Path:
     """A copy of the example as its owner's repository, prepared, with the replayed agent."""
     root = folder / script.example
     shutil.copytree(EXAMPLES / script.example, root, ignore=_NOT_COPIED)
@@ -206,7 +211,7 @@ def _project(script: Script, folder: Path, env: dict[str, str], steps: Path) -> 
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    return root, git(root, "rev-parse", "HEAD").strip()
+    return root
 
 
 def _home(root: Path) -> Path:
