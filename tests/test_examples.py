@@ -36,7 +36,7 @@ def _module(example: str, name: str) -> Any:
 
 
 def _copy(example: str, where: Path) -> Path:
-    ignored = shutil.ignore_patterns("__pycache__", "data", ".nightlab", "results.tsv")
+    ignored = shutil.ignore_patterns("__pycache__", "data", "held", ".nightlab", "results.tsv")
     return Path(shutil.copytree(EXAMPLES / example, where / example, ignore=ignored))
 
 

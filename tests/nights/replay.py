@@ -55,7 +55,9 @@ FAILING = {
 # An experiment that measures, and must not be kept: a metric that falls, a guard that is broken.
 NOT_KEPT = ("collapse", "guard")
 _KEYS = ("budget", "kill_factor")
-_NOT_COPIED = shutil.ignore_patterns("__pycache__", "data", ".nightlab", "results.tsv", "debrief")
+_NOT_COPIED = shutil.ignore_patterns(
+    "__pycache__", "data", "held", ".nightlab", "results.tsv", "debrief"
+)
 
 
 @dataclass(frozen=True)
