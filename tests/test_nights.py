@@ -18,7 +18,12 @@ from tests.nights import replay
 from tests.nights.replay import FAILING, NO_EXPERIMENT, NOT_KEPT, Night
 from tests.support import git
 
-EXAMPLES = ("digits", "gpt")
+# Each example that has a night.
+EXAMPLES = sorted(
+    path.stem
+    for path in Path(__file__).parent.glob("nights/*.py")
+    if (replay.EXAMPLES / path.stem).is_dir()
+)
 Event = dict[str, Any]
 
 
