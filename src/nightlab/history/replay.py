@@ -1,22 +1,12 @@
-"""What happened: the replay of a journal in memory.
-
-``fold(events)`` is the only way from a journal to a History, for the running lab, for
-``status`` and for the report alike.
-"""
+"""A study in memory: what each event of its journal changes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
-from nightlab.accounts import Accounts
-from nightlab.backlog import Backlog
-from nightlab.digest import Digest
 from nightlab.early import Lessons
 from nightlab.errors import JournalError
 from nightlab.events import (
-    FORMAT,
     Amended,
     AnyEvent,
     Asked,
@@ -44,6 +34,9 @@ from nightlab.events import (
     Warned,
 )
 from nightlab.final import Finalization
+from nightlab.history.accounts import Accounts
+from nightlab.history.backlog import Backlog
+from nightlab.history.digest import Digest
 from nightlab.model import Experiment, Outcome, Run, Verdict, values_of
 from nightlab.stats import Pool
 
@@ -88,7 +81,8 @@ class History:
         self.warnings: list[Warned] = []
         self.refused = 0
         self.refusals: list[Refused] = []  # since the last proposal that was accepted
-        self.paused: Paused | None = None
+        self.paused: Paused | None = None  # by a storm of failures
+        self.held: Paused | None = None  # by a person
         self.runs = 0
         self.last_run_id = 0
         self.runs_by_outcome: dict[Outcome, int] = {}
@@ -176,7 +170,7 @@ class History:
     def _session_started(self, event: SessionStarted) -> None:
         self.session, self.ended = event, None
         self.sessions += 1
-        self.paused = None
+        self.paused = self.held = None  # whoever starts a lab wants it to work
         if _is_another(self.machine, event.machine):
             # Numbers of two machines do not compare: noise and incumbent are measured anew.
             self.moved_to, self.runs_before_move = event.seq, self.last_run_id
@@ -324,11 +318,18 @@ class History:
         self.priors[event.digest] = event
 
     def _paused(self, event: Paused) -> None:
-        self.paused = event
+        if event.message:
+            self.held = event
+            self.messages.add(event.message)
+        else:
+            self.paused = event
 
-    def _resumed(self, _event: Resumed) -> None:
-        self.paused = None
-        self.crashes_in_a_row = 0
+    def _resumed(self, event: Resumed) -> None:
+        if event.message:
+            self.held = None
+            self.messages.add(event.message)
+        else:
+            self.paused, self.crashes_in_a_row = None, 0
 
     def _warned(self, event: Warned) -> None:
         self.warnings = [*self.warnings[-49:], event]
@@ -370,28 +371,3 @@ def _lean(run: Run, *, curve: bool) -> Run:
     if not run.traceback and (curve or run.curve is None):
         return run
     return msgspec.structs.replace(run, traceback="", curve=run.curve if curve else None)
-
-
-def fold(events: Iterable[AnyEvent]) -> History:
-    """Replay a journal. Raises JournalError when it is empty or does not start a study."""
-    history: History | None = None
-    for event in events:
-        if history is None:
-            if not isinstance(event, StudyStarted):
-                break
-            if event.format > FORMAT:
-                raise JournalError(
-                    f"the journal has format {event.format}; this nightlab reads up to {FORMAT}",
-                    "it was written by a newer nightlab",
-                    "upgrade nightlab, then run the same command again",
-                )
-            history = History(event)
-            continue
-        history.apply(event)
-    if history is None:
-        raise JournalError(
-            "the journal does not begin with a study",
-            "it is empty, or another program wrote it",
-            "move it away, then: nightlab run",
-        )
-    return history
