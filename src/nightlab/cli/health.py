@@ -166,7 +166,7 @@ def _researcher(root: Path, settings: Settings, repo: Repo | None) -> Iterator[C
     """Whether the coding agents that nightlab.toml names are there."""
     table = settings.researcher
     if table.get("use", "optuna") in remarks.TURNS and repo is not None:
-        yield _constants(root, settings)
+        yield from _constants(root, settings)
     if "command" in (table.get("use"), table.get("agent")):
         yield _program_to_ask(root, table.get("command", ""), repo)
     for name in dict.fromkeys((table.get("use", ""), table.get("agent", ""))):
@@ -176,19 +176,24 @@ def _researcher(root: Path, settings: Settings, repo: Repo | None) -> Iterator[C
             yield Check("researcher", state, f"{name}: {said}", cure)
 
 
-def _constants(root: Path, settings: Settings) -> Check:
+def _constants(root: Path, settings: Settings) -> Iterator[Check]:
     """What the embedded researcher would turn: with nothing to turn a night has no proposals."""
     found = project.recognise(root, command=settings.command, edit=settings.edit)
+    files = [name for name in remarks.in_scope(found, settings.edit) if (root / name).is_file()]
+    if not files:  # the scope says so
+        return
     try:
-        names = remarks.constants(root, remarks.in_scope(found, settings.edit))
+        names = remarks.constants(root, files)
     except NightlabError as error:
-        return _of("researcher", error)
+        yield _of("researcher", error)
+        return
     if names:
-        count = words.count(len(names), "constant")
-        text = f"the embedded one: {count} to turn, {', '.join(names[:4])}"
-        return Check("researcher", State.OK, text + (" …" if len(names) > 4 else ""))
+        shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
+        text = f"the embedded one: {words.count(len(names), 'constant')} to turn, {shown}"
+        yield Check("researcher", State.OK, text)
+        return
     alone = settings.researcher.get("use", "optuna") == "optuna"
-    return Check(
+    yield Check(
         "researcher",
         State.BAD if alone else State.WARN,
         f"the embedded one finds no constant in {', '.join(settings.edit)}: {remarks.NO_CONSTANT}",

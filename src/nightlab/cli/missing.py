@@ -41,9 +41,8 @@ def cure(said: str, engine: Engine) -> str:
 def _names(line: str) -> Iterator[str]:
     """What may be a path: what stands in quotes, and words with a slash or a dot in them."""
     yield from re.findall(r"['\"]([^'\"\0]+)['\"]", line)
-    yield from (
-        word for word in re.findall(r"[^\s'\":,;()\[\]\0]+", line) if re.search("[/.]", word)
-    )
+    words = re.findall(r"[^\s'\":,;()\[\]\0]+", line)
+    yield from (word.rstrip(".") for word in words if re.search("[/.]", word))
 
 
 def _hidden(path: Path, engine: Engine) -> str:
