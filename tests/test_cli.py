@@ -688,8 +688,8 @@ def test_a_baseline_that_fails_for_an_uncommitted_cure_is_told_to_commit(tmp_pat
     ("named", "cure"),
     [
         ("../sets/rows.csv", "nothing beside it: give the script {home}/sets/rows.csv"),
-        ("{home}/sets/rows.csv", 'the box hides {home}/sets: write  read = ["{home}/sets"]'),
-        ("data/rows.csv", 'data = ["data"]  in nightlab.toml under [study]'),
+        ("{home}/sets/rows.csv", 'the box hides {home}/sets: write read = ["{home}/sets"]'),
+        ("data/rows.csv", 'data = ["data"] in nightlab.toml under [study]'),
     ],
 )
 def test_what_a_run_lacks_and_the_person_has_is_told_with_the_line_that_gives_it(
