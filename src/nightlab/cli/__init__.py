@@ -91,6 +91,7 @@ def _first_screen(
       [bold]nightlab init[/bold]                 look at the script, write nightlab.toml
       [bold]nightlab run --until 07:00[/bold]    propose, run, judge, keep what really helps
       [bold]nightlab report[/bold]               the debrief, with a plot
+      [bold]nightlab finalize[/bold]             does it hold on fresh seeds? a clean branch
 
     No script at hand? [bold]nightlab demo[/bold] does all of it in three minutes.
     """
