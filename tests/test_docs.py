@@ -120,7 +120,7 @@ def refusal(command: str) -> str:
         verb.make_context(words[0], words[1:], parent=typer.Context(GROUP))
     except TyperException as error:
         said = error.format_message()
-        named = said.startswith("Missing argument") or words[-1] in said and "requires" in said
+        named = said.startswith("Missing argument") or (words[-1] in said and "requires" in said)
         return "" if named else said  # "`note --idea`" speaks of a flag
     return ""
 
