@@ -34,8 +34,12 @@ SIZES = {"train": 320, "val": 160, "test": 320}
 _HERE = Path(__file__).resolve().parent
 _FIRST = {"train": 100_000, "val": 200_000, "test": 300_000}  # seed of a split's first layer
 _INPUTS = ("nominal", "printed")
-_TRUTH = {"train": ("part", "defect"), "val": ("grid", "contour", "defect")}
-_TRUTH["test"] = _TRUTH["val"]
+_TRUTH = ("grid", "contour", "defect")  # what ``score`` needs
+_FILES = {
+    "train": {"data": (*_INPUTS, "part", "defect")},
+    "val": {"data": (*_INPUTS, *_TRUTH)},
+    "test": {"data": _INPUTS, "hidden": _TRUTH},
+}
 
 
 # ------------------------------------------------------------------- what a run uses
@@ -255,18 +259,15 @@ def _stored(names, layers):
 def make(split):
     """Generate one split and write its files."""
     layers = [layer(_FIRST[split] + i) for i in range(SIZES[split])]
-    files = {"data": (*_INPUTS, *(() if split == "test" else _TRUTH[split]))}
-    if split == "test":
-        files["hidden"] = _TRUTH[split]
-    for folder, names in files.items():
+    for folder, names in _FILES[split].items():
         (_HERE / folder).mkdir(exist_ok=True)
         np.savez_compressed(_HERE / folder / f"{split}.npz", **_stored(names, layers))
 
 
 if __name__ == "__main__":
     for name, count in SIZES.items():
-        path = _HERE / ("hidden" if name == "test" else "data") / f"{name}.npz"
-        if not path.exists():
+        paths = [_HERE / folder / f"{name}.npz" for folder in _FILES[name]]
+        if not all(path.exists() for path in paths):
             make(name)
-        share = (np.load(path)["defect"] > 0).mean()
+        share = (np.load(paths[-1])["defect"] > 0).mean()
         print(f"{name:6s}{count:5d} layers, {share:.1%} of pixels defective")
