@@ -28,7 +28,7 @@ SIDE = 48  # pixels; an image is (SIDE, SIDE)
 STEPS = 300  # optimizer steps of one run
 BATCH = 16  # layers a step
 TOLERANCE_PX = 1.0  # of PBQC: one pixel is one extruded line
-TIME_BUDGET = float(os.environ.get("TIME_BUDGET", "60"))  # seconds; a limit, see above
+TIME_BUDGET = float(os.environ.get("TIME_BUDGET", "120"))  # seconds; a limit, see above
 SIZES = {"train": 320, "val": 160, "test": 320}
 
 _HERE = Path(__file__).resolve().parent
