@@ -4,6 +4,7 @@ from tests.nights.replay import Step
 
 # Half the steps: with fewer, pbqc starts so low that it cannot collapse any further.
 FAST = {"prepare.py:STEPS": "160"}
+SLOW = {"budget": "1m"}
 GAIN = 1
 SHORT = (0, 1, 3, 6, 9, 14, 17, 23, 24, 31)
 TRAIN = "train.py"
