@@ -6,7 +6,7 @@ from tests.nights.replay import Step
 FAST = {"prepare.py:STEPS": "160"}
 SLOW = {"budget": "1m"}
 GAIN = 1
-SHORT = (0, 1, 3, 6, 9, 14, 17, 23, 24, 31)
+SHORT = (0, 1, 3, 6, 9, 14, 17, 23, 31)
 TRAIN = "train.py"
 
 REACH = "[pbqc.md § How far a part can be from its drawing]"
