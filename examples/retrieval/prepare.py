@@ -48,6 +48,7 @@ _WORDS = (
     *("small", "little", "tiny", "large", "big", *COLOURS, *SHAPES),
 )
 VOCABULARY = ("", *_WORDS)  # a token is a place in it
+_GRID = np.arange(SIDE) + 0.5  # the middle of each pixel
 _TOKEN = {word: at for at, word in enumerate(VOCABULARY)}
 
 
@@ -61,7 +62,7 @@ def scene_groups(rng, count, taken):
     """
     groups = []
     while len(groups) < count:
-        how = str(rng.choice(list(SIDES)))
+        how = _one_of(SIDES, rng)
         first, second = (_thing(rng) for _ in range(2))
         if first[1] == second[1]:
             continue
@@ -69,7 +70,7 @@ def scene_groups(rng, count, taken):
         if rng.random() < 0.5:
             changed = ("large" if s1 == "small" else "small", c1, h1)
         else:
-            changed = (s1, c1, str(rng.choice([h for h in SHAPES if h != h1])))
+            changed = (s1, c1, _one_of([h for h in SHAPES if h != h1], rng))
         group = [
             (how, first, second),
             (how, second, first),
@@ -84,7 +85,11 @@ def scene_groups(rng, count, taken):
 
 
 def _thing(rng):
-    return tuple(str(rng.choice(list(kind))) for kind in (SIZES, COLOURS, SHAPES))
+    return tuple(_one_of(kind, rng) for kind in (SIZES, COLOURS, SHAPES))
+
+
+def _one_of(kinds, rng):
+    return list(kinds)[rng.integers(len(kinds))]
 
 
 def caption(scene, rng):
@@ -95,7 +100,7 @@ def caption(scene, rng):
         first, second, relation = second, first, inverse
     if relation.endswith("of") and rng.random() < 0.5:
         relation = f"to the {relation}"
-    a, b = (" ".join(("a", str(rng.choice(SIZES[s][0])), c, h)) for s, c, h in (first, second))
+    a, b = (f"a {_one_of(SIZES[s][0], rng)} {c} {h}" for s, c, h in (first, second))
     return f"there is {a} {relation} {b}" if rng.random() < 0.3 else f"{a} {relation} {b}"
 
 
@@ -115,7 +120,7 @@ def decode(tokens):
 def render(scene, rng):
     """Image (SIDE, SIDE, 3) and the expert's boxes (2, 4), x0 y0 x1 y1 in pixels, both uint8."""
     how, first, second = scene
-    y, x = np.mgrid[0:SIDE, 0:SIDE] + 0.5
+    x, y = _GRID, _GRID[:, None]
     shades = rng.uniform(50, 190, 3)
     ground = shades[0] + (shades[1] - shades[0]) * x / SIDE + (shades[2] - shades[0]) * y / SIDE
     image = np.repeat(ground[..., None], 3, axis=2) + rng.uniform(-20, 20, 3)
@@ -145,7 +150,7 @@ def render(scene, rng):
 def _cells(how, rng):
     """Places (row, column) on a 3 x 3 grid: the first two as the relation says, then the rest."""
     line = rng.integers(0, 3)
-    near, far = sorted(rng.choice(3, 2, replace=False))
+    near, far = ((0, 1), (0, 2), (1, 2))[rng.integers(3)]
     pair = [(line, near), (line, far)] if how == "beside" else [(near, line), (far, line)]
     rest = [(r, c) for r in range(3) for c in range(3) if (r, c) not in pair]
     return pair + [rest[i] for i in rng.permutation(len(rest))]

@@ -34,7 +34,7 @@ EMBED_DIM = 32
 ACTIVATION = "relu"  # relu, gelu or silu
 DROPOUT = 0.0
 INIT_TEMPERATURE = 0.07  # learned from here on
-MAX_LOGIT_SCALE = 1.0  # in hundreds: 100 is the limit of CLIP
+MAX_LOGIT_SCALE = 0.5  # in hundreds: half of what CLIP allows, for so small a batch
 
 # The optimizer and its schedule, as shares of the steps.
 LR = 1e-3
