@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nightlab import _cgroup, process
-from nightlab._cgroup import Group, Home
+from nightlab import process
+from nightlab.process import _cgroup
+from nightlab.process._cgroup import Group, Home
 from nightlab.testing.contracts import alive, fresh_sleep
 
 REAL, WHY_NOT = _cgroup.home()

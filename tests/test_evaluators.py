@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from nightlab import config, evaluators
+from nightlab import config
+from nightlab.project import evaluators
 from tests.test_init import ENV, commit, init, karpathy, three_lines
 
 TRAIN = """\

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from nightlab.cli import main
-from nightlab.desks import Desks
 from nightlab.errors import ConfigError, GitError, LockedError, SandboxError, SealError
 from nightlab.events import FinalStarted, RunFinished
 from nightlab.final import TEST, Finalization, Stage, Word
@@ -27,6 +26,7 @@ from nightlab.lab import open_study
 from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Purpose, Want, values_of
 from nightlab.report import final_lines
 from nightlab.sandboxes import open_sandbox
+from nightlab.thinking.desks import Desks
 from tests.support import CONFIG, Reader, Steps, drive, git, make_project
 
 PROCESS = '[sandbox]\nuse = "process"\n'
@@ -250,14 +250,14 @@ def test_what_others_build_on_comes_back(tmp_path: Path) -> None:
     steps = [("UNUSED = 1\n", "UNUSED = 1\nA = 1\n"), ("A = 1\n", "A = 1\nB = 2\n"), BETTER]
     root = study(tmp_path / "p", steps, train=train)
     opened = open_study(root, tag="t")
-    from nightlab import final_trees
+    from nightlab.finalize import trees
 
     with opened.engine.journal:
         history, repo = opened.engine.history, opened.engine.repo
-        kept = final_trees.kept_changes(repo, history)
+        kept = trees.kept_changes(repo, history)
         f = Finalizer(opened.engine)._start()
         assert [k.experiment for k in kept] == [2, 3, 4]
-        chain, dropped, notes = final_trees.clean(repo, history, f, (2,))
+        chain, dropped, notes = trees.clean(repo, history, f, (2,))
     assert dropped == ()
     assert "experiment 3 builds on it" in notes[0]
     assert [n for n, _ in chain] == [2, 3, 4]

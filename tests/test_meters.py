@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nightlab import _meters, process
-from nightlab._meters import Disk
+from nightlab import process
+from nightlab.process import _meters
+from nightlab.process._meters import Disk
 
 
 def passed(disk: Disk) -> bool:
@@ -101,7 +102,7 @@ def test_a_folder_that_its_run_has_closed_is_looked_into_all_the_same(tmp_path: 
     source = Path(_meters.__file__).parent.parent
     program = (
         f"import os, sys; os.setgid(65534); os.setuid(65534); sys.path[:0] = [{str(source)!r}];"
-        f"from nightlab._meters import Disk; d = Disk([{os.fsencode(tmp_path)!r}], 1000000);"
+        f"from nightlab.process._meters import Disk; d = Disk([{os.fsencode(tmp_path)!r}], 1000000);"
         "print(any(d.over() for _ in range(1000)))"
     )
     done = subprocess.run(

@@ -20,10 +20,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import nightlab
-from nightlab import _proc, process
-from nightlab._capture import Capture
+from nightlab import process
 from nightlab.errors import ExecutorError, NightlabError
-from nightlab.process import Child, Finished
+from nightlab.process import Child, Finished, _proc
+from nightlab.process._capture import Capture
 from nightlab.testing.contracts import HOSTILE_NAME, alive, fresh_sleep
 
 ENV = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nightlab.reach import outside
+from nightlab.project.reach import outside
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,9 @@ def test_places_in_the_home_are_found(tmp_path: Path, source: str, place: str) -
 def test_data_elsewhere_is_found_and_system_folders_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nightlab.reach._SYSTEM", {"usr", "etc"})  # a test's own folder is in /tmp
+    monkeypatch.setattr(
+        "nightlab.project.reach._SYSTEM", {"usr", "etc"}
+    )  # a test's own folder is in /tmp
     data = tmp_path / "elsewhere" / "data"
     data.mkdir(parents=True)
     source = f"A = {str(data)!r}\nB = '/usr/lib/x'\nC = '/etc/passwd'\nD = '/nowhere/at/all'"

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from nightlab import cases, commits, early, intake, integrity, ledger, process, runs
-from nightlab.attempt import Attempt, tampered
 from nightlab.config import Paths, Settings
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, GitError, SandboxError, ScopeError, SealError
@@ -49,6 +48,7 @@ from nightlab.model import (
 )
 from nightlab.process import Finished
 from nightlab.runs import Rig
+from nightlab.runs.attempt import Attempt, tampered
 from nightlab.sandboxes import Sandbox
 from nightlab.seal import Protected
 

@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlab._capture import clean
+from nightlab.process import clean
 
 MAX_TEXT_CHARS = 4000
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nightlab import budget, devices, inbox, integrity, nudges
-from nightlab.attempt import Attempt
 from nightlab.budget import Bounds
 from nightlab.engine import Engine
 from nightlab.errors import NightlabError
@@ -32,9 +31,10 @@ from nightlab.executors import Executor
 from nightlab.model import Action, Outcome, Verdict, Want
 from nightlab.process import Finished
 from nightlab.researchers import Researcher
+from nightlab.runs.attempt import Attempt
 from nightlab.signals import SIGTERM, Signals
 from nightlab.storms import Storms
-from nightlab.thinker import Thinker
+from nightlab.thinking import Thinker
 
 MOVED = (
     "this is another machine than before: its noise is learnt anew, the incumbent runs again "

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-from nightlab.backlog import Backlog
 from nightlab.events import IdeaAdded, IdeaChanged
 from nightlab.history import History
+from nightlab.history.backlog import Backlog
 from nightlab.model import Idea, IdeaState
 
 PLATEAU = 10  # experiments without a keep: then a plan is worth its price, once

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from nightlab._capture import clean
+from nightlab.process import clean
 
 MOST_BYTES = 8192
 _TRIMMED = "(older lines were trimmed: the scratchpad holds 8 kB)\n"

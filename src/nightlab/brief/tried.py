@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from nightlab import digest
 from nightlab.brief.pieces import listed, number, one_line, signed, span
-from nightlab.digest import Tally
-from nightlab.history import History
+from nightlab.history import History, digest
+from nightlab.history.digest import Tally
 from nightlab.model import Experiment, Run, Verdict
 
 _KEPT = 60

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, evaluators, project, scope
+from nightlab import config, project, scope
 from nightlab.cli import base
 from nightlab.cli.template import Chosen, config_text, program_text
 from nightlab.errors import ConfigError, UsageError
 from nightlab.model import Better
 from nightlab.process import clean
-from nightlab.project import Found
+from nightlab.project import Found, evaluators
 from nightlab.researchers import RESEARCHERS
 
 _CURE = 'int(os.environ.get("NIGHTLAB_SEED", 0))'

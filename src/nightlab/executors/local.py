@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from nightlab import _proc, devices, process
+from nightlab import devices, process
 from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, SandboxError
 from nightlab.executors import Job, Order
-from nightlab.process import Child, Finished
+from nightlab.process import Child, Finished, _proc
 from nightlab.sandboxes import Launch, Sandbox
 
 # After the grace, killing takes milliseconds, or 5 s when a driver holds a process.

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nightlab._capture import clean
 from nightlab.knowledge.files import TEXT
+from nightlab.process import clean
 
 PASSAGE_CHARS = 1500
 _MOST_PAGES = 3000

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from nightlab.accounts import Accounts
 from nightlab.errors import ResearcherError
+from nightlab.history.accounts import Accounts
 from nightlab.model import Proposal
 from nightlab.researchers import Context, Plan, Task
 from nightlab.researchers.edits import Block, EditError

@@ -6,13 +6,14 @@ from typing import Any
 
 import msgspec
 
-from nightlab import brief, contexts, fixes, views
+from nightlab import brief, contexts, views
 from nightlab.brief.pieces import fence, number, span, tail
 from nightlab.errors import NightlabError, UsageError
 from nightlab.mcp.session import Session
 from nightlab.model import Experiment
 from nightlab.process import clean
 from nightlab.researchers import Context, Task
+from nightlab.thinking import fixes
 
 MOST_BYTES = 60_000  # of one answer
 _TAIL_LINES = 8

@@ -18,8 +18,8 @@ from typing import TypeVar
 import msgspec
 
 from nightlab import answers
-from nightlab.accounts import total
 from nightlab.errors import ConfigError, ResearcherError
+from nightlab.history.accounts import total
 from nightlab.model import Answer, Experiment, Proposal, Usage
 from nightlab.researchers import Context, Plan, Settings, Task, edits
 from nightlab.researchers._chat import Chat, Said

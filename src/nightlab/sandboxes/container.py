@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nightlab import _proc, process
+from nightlab import process
 from nightlab.errors import NightlabError, SandboxError
-from nightlab.process import Finished
+from nightlab.process import Finished, _proc
 from nightlab.sandboxes import Cell, Launch, Options, _nobody, _profile
 from nightlab.sandboxes._owner import check_readable, hand_over, own_uid
 from nightlab.sandboxes._relay import Relay, gate_source

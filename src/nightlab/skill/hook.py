@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nightlab import config, journal
-from nightlab._sweep import lineage
 from nightlab.config import Paths
+from nightlab.process._sweep import lineage
 
 MARKER = "client.json"  # the server writes it while a client's session is open
 _HELD = "client-held.json"

@@ -22,10 +22,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from nightlab import _proc, process
+from nightlab import process
 from nightlab.devices import Slot
 from nightlab.executors import Executor, Job, Order
-from nightlab.process import Finished
+from nightlab.process import Finished, _proc
 from nightlab.sandboxes import Cell, Endpoint, Launch, Sandbox
 
 HOSTILE_NAME = "a b'c\"d$(e)\n;ü ,*"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 
 from nightlab import contexts, report
-from nightlab._capture import clean
 from nightlab.history import fold
 from nightlab.journal import read
+from nightlab.process import clean
 from tests.redteam.attack import INJECTION, Attack
 from tests.redteam.world import Scene
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from nightlab import _proc
-from nightlab._capture import clean
 from nightlab.errors import NightlabError
+from nightlab.process import _proc
+from nightlab.process._capture import clean
 
 
 @dataclass(frozen=True)

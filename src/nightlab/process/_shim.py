@@ -22,8 +22,8 @@ import resource
 import select
 import time
 
-from nightlab._meters import Disk, Meter
-from nightlab._proc import (
+from nightlab.process._meters import Disk, Meter
+from nightlab.process._proc import (
     LINUX,
     PR_SET_CHILD_SUBREAPER,
     PR_SET_DUMPABLE,

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlab import _proc
-from nightlab._call import call
 from nightlab.errors import NightlabError
+from nightlab.process import _proc
+from nightlab.process._call import call
 
 _ROOT, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _WANTED = ("memory", "pids")

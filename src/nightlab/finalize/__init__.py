@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nightlab import commits, final, final_trees, inbox, seal, views
-from nightlab.attempt import Attempt
+from nightlab import commits, final, inbox, seal, views
 from nightlab.devices import Slot
 from nightlab.engine import Engine
 from nightlab.errors import (
@@ -37,11 +36,13 @@ from nightlab.final import (
     Stage,
     Turn,
 )
+from nightlab.finalize import trees
 from nightlab.judge import noise_of
 from nightlab.model import Outcome, Purpose, Run
 from nightlab.process import Finished
+from nightlab.runs.attempt import Attempt
+from nightlab.runs.tested import TestedAttempt, long_rig, planned_rig
 from nightlab.signals import Signals
-from nightlab.tested import TestedAttempt, long_rig, planned_rig
 
 _TICK_S = 0.1
 _INBOX_EVERY_S = 0.5
@@ -132,7 +133,7 @@ class Finalizer:
             final=history.tip,
             experiment=incumbent.number,
             objective=history.study.objective,
-            kept=final_trees.kept_changes(engine.repo, history),
+            kept=trees.kept_changes(engine.repo, history),
             used_seeds=history.seeds,
             lot=secrets.randbits(32),
             sigma=noise.sigma,
@@ -179,7 +180,7 @@ class Finalizer:
         """Keep the trees of the ablation reachable. Idempotent."""
         study, number = self.history.study, f.plan.number
         refs = [
-            (final_trees.ref(study, number, final.without(k.experiment)), k.without, None)
+            (trees.ref(study, number, final.without(k.experiment)), k.without, None)
             for k in f.plan.kept
             if k.without
         ]
@@ -206,7 +207,7 @@ class Finalizer:
             self.engine.record(FinalDecided(result=now.result))
             return
         repo, history, plan = self.engine.repo, self.history, f.plan
-        chain, dropped, notes = final_trees.clean(repo, history, f, now.dropped)
+        chain, dropped, notes = trees.clean(repo, history, f, now.dropped)
         commit = ""
         if dropped:
             tree = chain[-1][1] if chain else repo.tree_of(plan.baseline)
@@ -215,7 +216,7 @@ class Finalizer:
             else:
                 at = history.started.at
                 commit = repo.commit_tree(tree, [plan.baseline], "cleaned\n", at)
-                name = final_trees.ref(history.study, plan.number, "cleaned")
+                name = trees.ref(history.study, plan.number, "cleaned")
                 repo.update_refs([(name, commit, None)])
         cleaned = Cleaned(dropped=dropped, commit=commit, notes=(*now.notes, *notes))
         self.engine.record(FinalCleaned(cleaned=cleaned))
@@ -334,18 +335,18 @@ class Finalizer:
     def _close(self, f: Finalization) -> None:
         """Commits, patches, the branch. Idempotent: all of it is made of recorded facts."""
         engine, study = self.engine, self.history.study
-        made = final_trees.final_commits(engine.repo, self.history, f)
+        made = trees.final_commits(engine.repo, self.history, f)
         folder = engine.paths.final(study.tag) / "patches"
-        final_trees.write_patches(engine.repo, folder, f.plan.baseline, made)
+        trees.write_patches(engine.repo, folder, f.plan.baseline, made)
         tip = made[-1].commit if made else f.plan.baseline
-        engine.repo.update_refs([(final_trees.ref(study, f.plan.number, "tip"), tip, None)])
+        engine.repo.update_refs([(trees.ref(study, f.plan.number, "tip"), tip, None)])
         told = self._move_branch(tip) if made else "no change is left to put on a branch"
-        name = "" if told else final_trees.branch(study)
+        name = "" if told else trees.branch(study)
         closed = Closed(branch=name, commit=tip, told=(told,) if told else ())
         engine.record(Finalised(closed=closed))
 
     def _move_branch(self, tip: str) -> str:
-        repo, name = self.engine.repo, final_trees.branch(self.history.study)
+        repo, name = self.engine.repo, trees.branch(self.history.study)
         at = repo.resolve(f"refs/heads/{name}")
         if at == tip:
             return ""
@@ -360,7 +361,7 @@ class Finalizer:
 
     def _blocked(self) -> tuple[str, str, str] | None:
         """What, why and cure where the branch is not ours to make or move; None where it is."""
-        repo, name = self.engine.repo, final_trees.branch(self.history.study)
+        repo, name = self.engine.repo, trees.branch(self.history.study)
         full = f"refs/heads/{name}"
         at = repo.resolve(full)
         aside = f"git branch -m {name} {name}-mine"

@@ -30,11 +30,11 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from nightlab import _cgroup, _meters, _proc, _shim
-from nightlab._call import Completed, call
-from nightlab._capture import Capture, clean, drain
-from nightlab._sweep import MARKER, kill_orphans, sweep
 from nightlab.errors import ExecutorError
+from nightlab.process import _cgroup, _meters, _proc, _shim
+from nightlab.process._call import Completed, call
+from nightlab.process._capture import Capture, clean, drain
+from nightlab.process._sweep import MARKER, kill_orphans, sweep
 
 __all__ = ["Child", "Completed", "Finished", "call", "clean", "not_found", "start", "sweep"]
 

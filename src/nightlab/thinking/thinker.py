@@ -10,33 +10,26 @@ import time
 from collections.abc import Callable
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import msgspec
 
-from nightlab import budget, commits, contexts, fixes, planning
+from nightlab import budget, commits, contexts, planning
 from nightlab import scratchpad as memory
 from nightlab.brief.pieces import span
 from nightlab.budget import Bounds
-from nightlab.desks import Desks
 from nightlab.engine import Engine
 from nightlab.errors import ConfigError, Exhausted, NightlabError, ResearcherError, ScopeError
 from nightlab.events import Asked, Warned
 from nightlab.model import Answer, Experiment, Proposal, Usage
-from nightlab.patience import Patience
 from nightlab.reactions import Step
 from nightlab.researchers import Failure, Plan, Researcher, Task, Thoughtful, is_ready
-from nightlab.thoughts import Thought, Worker, kind
+from nightlab.thinking import fixes
+from nightlab.thinking.desks import Desks
+from nightlab.thinking.patience import Mind, Patience
+from nightlab.thinking.thoughts import Thought, Worker, kind
 
 _LONG_S = 60.0  # a wait that the person should know of
-
-
-@dataclass
-class _Mind:
-    """A researcher, and how long it is borne with."""
-
-    researcher: Researcher
-    patience: Patience
 
 
 class Thinker:
@@ -58,8 +51,8 @@ class Thinker:
         self._engine = engine
         self._bounds = bounds or Bounds()
         self.clock = time.monotonic
-        self._first = _Mind(researcher, Patience(self._time))
-        self._second: _Mind | None = None
+        self._first = Mind(researcher, Patience(self._time))
+        self._second: Mind | None = None
         self._make_second = fallback
         self._worker = Worker()
         self._desks = Desks(engine)
@@ -96,7 +89,7 @@ class Thinker:
         return self.clock()
 
     @property
-    def _now(self) -> _Mind:
+    def _now(self) -> Mind:
         away = self._first.patience.away and self._first.patience.waits
         return self._second if self._second is not None and away else self._first
 
@@ -144,7 +137,7 @@ class Thinker:
         self._thought = self._put(self._now, task, self._engine.files_in_scope(), base=history.tip)
 
     def _put(
-        self, mind: _Mind, task: Task, files: dict[str, str], *, base: str,
+        self, mind: Mind, task: Task, files: dict[str, str], *, base: str,
         failure: Failure | None = None,
     ) -> Thought:  # fmt: skip
         engine = self._engine
@@ -236,7 +229,7 @@ class Thinker:
     def _is_first(self, thought: Thought) -> bool:
         return thought.researcher is self._first.researcher
 
-    def _mind_of(self, thought: Thought) -> _Mind:
+    def _mind_of(self, thought: Thought) -> Mind:
         second = self._second
         return self._first if self._is_first(thought) or second is None else second
 
@@ -279,7 +272,7 @@ class Thinker:
         """Another researcher goes on, having learnt all there is."""
         if self._second is None and self._make_second is not None:
             try:
-                self._second = _Mind(self._make_second(), Patience(self._time))
+                self._second = Mind(self._make_second(), Patience(self._time))
             except NightlabError as error:
                 self._make_second = None
                 self._engine.record(Warned(text=f"there is no fallback: {error.what}"))

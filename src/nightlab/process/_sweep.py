@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from nightlab import _proc, _shim
+from nightlab.process import _proc, _shim
 
 MARKER = "NIGHTLAB_RUN"
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightlab import git, reach
+from nightlab import git
 from nightlab.model import Better
+from nightlab.project import reach
 
 _USUAL = ("train.py", "main.py", "run.py", "train.sh", "run.sh")
 NAME = r"[A-Za-z_][A-Za-z0-9_./@-]{0,63}"

@@ -10,9 +10,6 @@ from collections.abc import Iterable
 
 import msgspec
 
-from nightlab.accounts import Accounts
-from nightlab.backlog import Backlog
-from nightlab.digest import Digest
 from nightlab.early import Lessons
 from nightlab.errors import JournalError
 from nightlab.events import (
@@ -44,6 +41,9 @@ from nightlab.events import (
     Warned,
 )
 from nightlab.final import Finalization
+from nightlab.history.accounts import Accounts
+from nightlab.history.backlog import Backlog
+from nightlab.history.digest import Digest
 from nightlab.model import Experiment, Outcome, Run, Verdict, values_of
 from nightlab.stats import Pool
 

@@ -8,7 +8,6 @@ import msgspec
 
 from nightlab import runs
 from nightlab._removal import remove_tree
-from nightlab.attempt import Attempt
 from nightlab.config import Final
 from nightlab.devices import Slot
 from nightlab.events import RunStarted
@@ -16,6 +15,7 @@ from nightlab.final import NOT_TESTED, TEST, Plan
 from nightlab.model import Outcome, Run
 from nightlab.process import Finished
 from nightlab.runs import ArtifactError, Rig
+from nightlab.runs.attempt import Attempt
 
 
 def planned_rig(rig: Rig, plan: Plan) -> Rig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from nightlab._proc import descendants, read_proc, table
+from nightlab.process._proc import descendants, read_proc, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from nightlab import process
-from nightlab._gitguard import Guard
-from nightlab._gitindex import Indexes
 from nightlab.errors import GitError, NightlabError
+from nightlab.git._guard import Guard
+from nightlab.git._index import Indexes
 
 _IDENTITY = ("nightlab", "nightlab@localhost")
 _REF_ATTEMPTS = 5

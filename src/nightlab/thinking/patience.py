@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from nightlab import reactions
 from nightlab.model import Answer, Idea
 from nightlab.reactions import Next, Step
+from nightlab.researchers import Researcher
 
 _REMEMBERED = 50
 _TOLD = 8
@@ -87,3 +89,11 @@ class Patience:
         self.told, self.idea, self.away = (), None, False
         self._answers, self._ask_again_at, self._hand_overs = [], 0.0, 0
         return was_away
+
+
+@dataclass
+class Mind:
+    """A researcher, and how long it is borne with."""
+
+    researcher: Researcher
+    patience: Patience
