@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from nightlab.researchers import constants
+from tests.support import torch_python
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 _VALUE = re.compile(r"^(\w+):\s+(\S+)$", re.MULTILINE)
@@ -219,19 +220,8 @@ def test_gpt_reads_this_pythons_library() -> None:
     assert not any("/test/" in name or "site-packages" in name for name in documents)
 
 
-def _torch_python() -> str:
-    """The interpreter named in NIGHTLAB_TEST_TORCH, or this one; skips where it has no torch."""
-    python = os.environ.get("NIGHTLAB_TEST_TORCH", sys.executable)
-    probe = subprocess.run(
-        [python, "-c", "import torch"], capture_output=True, text=True, check=False
-    )
-    if probe.returncode != 0:
-        pytest.skip(f"{python} has no torch; name an interpreter that has in NIGHTLAB_TEST_TORCH")
-    return python
-
-
 def test_gpt_trains_measures_in_bits_per_byte_and_prints_the_block(tmp_path: Path) -> None:
-    python = _torch_python()
+    python = torch_python()
     project = _copy("gpt", tmp_path)
     _edit(project / "train.py", DEPTH=1, WIDTH=64, MATRIX_OPTIMIZER="muon")
     metrics = _run(project, python, TIME_BUDGET="3", NIGHTLAB_SPLIT="test")
