@@ -1,8 +1,8 @@
 """Ranks, from the embeddings that training left. Nobody edits this file.
 
-Training writes ``val.npz`` and ``test.npz``, each with ``images`` (n, d) and ``captions`` (n, d), in
-the order of ``prepare.load_queries``. Which caption belongs to which image is known here only.
-Similarity is the cosine. The rank of a query's partner is its expected place among the n
+Training writes ``val.npz`` and ``test.npz``, each with ``images`` (n, d) and ``captions`` (n, d),
+in the order of ``prepare.load_queries``. Which caption belongs to which image is known here
+only. Similarity is the cosine. The rank of a query's partner is its expected place among the n
 candidates when equals are put in random order: 1 + (number above) + (number equal to it) / 2. So
 embeddings that are all alike rank at chance, (n + 1) / 2, and count as no recall.
 """

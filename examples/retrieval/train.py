@@ -141,7 +141,9 @@ def train(model, part):
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, BETA2), weight_decay=WEIGHT_DECAY, fused=True)
+    optimizer = torch.optim.AdamW(
+        groups, lr=LR, betas=(0.9, BETA2), weight_decay=WEIGHT_DECAY, fused=True
+    )
     order, smooth = np.empty(0, dtype=np.int64), 0.0
     model.train()
     for step in range(STEPS):

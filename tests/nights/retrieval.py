@@ -18,12 +18,9 @@ SHORT = tuple(range(13))
 
 _LIMIT = "clamp(max=MAX_LOGIT_SCALE)"
 _MENDED = "clamp(max=100 * MAX_LOGIT_SCALE)"
-_LOSS = (
-    "        return sum(F.cross_entropy(w, own, label_smoothing=LABEL_SMOOTHING) for w in ways) / 2\n"
-)
+_LOSS = "        return sum(F.cross_entropy(w, own, label_smoothing=LABEL_SMOOTHING) for w in ways) / 2\n"
 _ORDER = (
-    "            order = np.concatenate([order,"
-    ' torch.randperm(len(part["images"])).numpy()])\n'
+    '            order = np.concatenate([order, torch.randperm(len(part["images"])).numpy()])\n'
 )
 _POOL = "        x = x.mean(dim=(2, 3))\n"
 _INPUT = "        x = torch.cat([images, attention], dim=1)\n"
@@ -59,7 +56,7 @@ STEPS = (
             (
                 T,
                 "    model.train()\n",
-                '    epochs = [tensors(part)[0] + 0.0 for _ in range(5)]\n    model.train()\n',
+                "    epochs = [tensors(part)[0] + 0.0 for _ in range(5)]\n    model.train()\n",
             ),
             (T, _BATCH, _BATCH + "        images = epochs[step % 5][batch]\n"),
         ),
@@ -295,7 +292,11 @@ STEPS = (
         "the trigrams know the order: a parameter less",
         "simplification",
         (
-            (T, "        self.places = nn.Parameter(0.1 * torch.randn(CAPTION_LENGTH, TEXT_DIM))\n", ""),
+            (
+                T,
+                "        self.places = nn.Parameter(0.1 * torch.randn(CAPTION_LENGTH, TEXT_DIM))\n",
+                "",
+            ),
             (T, "(self.words(tokens) + self.places) * there", "self.words(tokens) * there"),
         ),
     ),
@@ -369,7 +370,8 @@ STEPS = (
             (
                 T,
                 _BATCH,
-                _BATCH + "        images = images * (0.8 + 0.4 * torch.rand(len(images), 1, 1, 1))\n",
+                _BATCH
+                + "        images = images * (0.8 + 0.4 * torch.rand(len(images), 1, 1, 1))\n",
             ),
         ),
     ),
@@ -420,7 +422,13 @@ STEPS = (
         "one direction of the loss",
         "both ask the same: images alone may choose",
         "simplification",
-        ((T, _LOSS, "        return F.cross_entropy(logits, own, label_smoothing=LABEL_SMOOTHING)\n"),),
+        (
+            (
+                T,
+                _LOSS,
+                "        return F.cross_entropy(logits, own, label_smoothing=LABEL_SMOOTHING)\n",
+            ),
+        ),
     ),
     Step(
         "no gradient clipping",
