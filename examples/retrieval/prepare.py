@@ -7,8 +7,8 @@ radiologist's gaze or a labeller's attention would be. Scenes come in groups of 
 differ in one thing only (who stands where, who has which colour, one size or shape), and a
 group is never split: most of what ranks high for a caption is almost right.
 
-    data/pool.npz           3,000 pairs in five folds: four to learn from, one to be measured on
-    data/test_queries.npz   600 images and 600 captions, in an order that does not tell the pairs
+    data/pool.npz           10,000 pairs in five folds: four to learn from, one to be measured on
+    data/test_queries.npz   2,000 images and 2,000 captions, in an order that does not tell the pairs
     heldout/answers.npz     which caption belongs to which test image
 
 ``python prepare.py`` writes them: about ten seconds, the same on every call.
@@ -24,7 +24,8 @@ FOLDS = 5
 SIDE = 32  # pixels; an image is (SIDE, SIDE, 3), uint8
 CAPTION_LENGTH = 14  # tokens; 0 fills up
 GROUP = 4
-POOL_GROUPS, TEST_GROUPS = 2500, 500
+POOL_GROUPS = 2500
+TEST_GROUPS = 500
 
 HERE = Path(__file__).resolve().parent
 DATA, HELD_OUT = HERE / "data", HERE / "heldout"
