@@ -211,7 +211,7 @@ def prepare():
         file.parent.mkdir(exist_ok=True)
         draft = file.with_suffix(f".{os.getpid()}")
         with draft.open("wb") as stream:
-            np.savez_compressed(stream, **arrays)
+            np.savez(stream, **arrays)
         draft.replace(file)
 
 
