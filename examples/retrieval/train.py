@@ -37,7 +37,7 @@ INIT_TEMPERATURE = 0.07  # learned from here on
 MAX_LOGIT_SCALE = 0.5  # in hundreds: half of what CLIP allows, for so small a batch
 
 # The optimizer and its schedule, as shares of the steps.
-LR = 3e-3
+LR = 1e-3
 BETA2 = 0.98
 WEIGHT_DECAY = 0.1
 BATCH_SIZE = 32  # pairs; all others in a batch are negatives  # nightlab: 16..64 pow2
