@@ -8,10 +8,10 @@ differ in one thing only (who stands where, who has which colour, one size or sh
 group is never split: most of what ranks high for a caption is almost right.
 
     data/pool.npz           10,000 pairs in five folds: four to learn from, one to be measured on
-    data/test_queries.npz   2,000 images and 2,000 captions, in an order that does not tell the pairs
+    data/test_queries.npz   2,000 images, 2,000 captions, in an order that does not tell the pairs
     heldout/answers.npz     which caption belongs to which test image
 
-``python prepare.py`` writes them: about ten seconds, the same on every call.
+``python prepare.py`` writes them: some five seconds, the same on every call.
 """
 
 import os
