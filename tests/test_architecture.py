@@ -69,6 +69,7 @@ LAYERS: list[list[str]] = [
         "signals",
         "finalize",
         "storms",
+        "pulse",
         "lab",
         "loop",
         "project",

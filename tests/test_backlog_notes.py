@@ -28,30 +28,30 @@ def study() -> History:
 def test_a_persons_idea_goes_first_and_is_taken_once() -> None:
     history = study()
     message = Message("idea", text="cosine \n decay", author="ada")
-    event = nudges.backlog_event(history, message, "m1")
+    event = nudges.event(history, message, "m1")
     assert isinstance(event, IdeaAdded)
     assert (event.idea.id, event.idea.text, event.idea.source) == (5, "cosine decay", "person")
     history.apply(event)
     assert [idea.id for idea in history.backlog.open()] == [5, 4]
-    assert nudges.backlog_event(history, message, "m1") is None
-    given = nudges.backlog_event(history, Message("idea", text="late", priority=-1.0), "m2")
+    assert nudges.event(history, message, "m1") is None
+    given = nudges.event(history, Message("idea", text="late", priority=-1.0), "m2")
     assert isinstance(given, IdeaAdded)
     assert given.idea.priority == -1.0
 
 
 def test_priorities_and_vetoes_change_what_waits() -> None:
     history = study()
-    event = nudges.backlog_event(history, Message("priority", idea=4, priority=7.5), "m1")
+    event = nudges.event(history, Message("priority", idea=4, priority=7.5), "m1")
     assert isinstance(event, IdeaChanged)
     history.apply(event)
     assert history.backlog.ideas[4].priority == 7.5
-    event = nudges.backlog_event(history, Message("veto", idea=4), "m2")
+    event = nudges.event(history, Message("veto", idea=4), "m2")
     assert isinstance(event, IdeaChanged)
     history.apply(event)
     assert history.backlog.ideas[4].state is IdeaState.VETOED
     assert history.backlog.open() == []
-    assert isinstance(nudges.backlog_event(history, Message("veto", idea=9), "m3"), Warned)
-    assert nudges.backlog_event(history, Message("note", text="x"), "m4") is None
+    assert isinstance(nudges.event(history, Message("veto", idea=9), "m3"), Warned)
+    assert nudges.event(history, Message("stop"), "m4") is None
 
 
 def test_messages_of_another_version_or_damaged_ones_do_no_harm(tmp_path: Path) -> None:

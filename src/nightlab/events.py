@@ -217,13 +217,18 @@ class Imported(Event, frozen=True):
 
 
 class Paused(Event, frozen=True):
-    """The lab waits, and says why."""
+    """The lab waits, and says why. A person's pause has the ``message`` that asked for it."""
 
     reason: str
+    author: str = ""
+    message: str = ""
 
 
 class Resumed(Event, frozen=True):
-    """The lab works again."""
+    """The lab works again: a storm is over, or with a ``message`` a person's pause."""
+
+    author: str = ""
+    message: str = ""
 
 
 class Warned(Event, frozen=True):

@@ -21,7 +21,7 @@ MAX_TEXT_CHARS = 4000
 
 @dataclass(frozen=True)
 class Message:
-    """``kind`` is "note", "stop", "idea", "veto" or "priority".
+    """``kind`` is "note", "stop", "pause", "resume", "idea", "veto" or "priority".
 
     ``now`` (stop only) means: do not wait for the run. ``idea`` is the id of the one that is
     vetoed or whose ``priority`` changes.
@@ -43,11 +43,15 @@ def send(
     now: bool = False,
     idea: int | None = None,
     priority: float | None = None,
+    via: str = "",
 ) -> None:
-    """Leave a message; it waits there until a lab takes it. Atomic: never seen half written."""
+    """Leave a message; it waits there until a lab takes it. Atomic: never seen half written.
+
+    ``via`` is what the person used where it is not the command line; the journal names it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
-    body = {"kind": kind, "text": text[:MAX_TEXT_CHARS], "now": now, "author": _user()}
+    body = {"kind": kind, "text": text[:MAX_TEXT_CHARS], "now": now, "author": _user(via)}
     body |= {"idea": idea, "priority": priority}
     draft = folder / f".{name}"
     draft.write_text(json.dumps(body), encoding="utf-8")
@@ -87,8 +91,9 @@ def _finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _user() -> str:
+def _user(via: str) -> str:
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (OSError, KeyError):
-        return ""
+        user = ""
+    return " via ".join(part for part in (user, via) if part)

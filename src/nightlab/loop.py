@@ -21,15 +21,11 @@ from nightlab import budget, devices, inbox, integrity, nudges
 from nightlab.budget import Bounds
 from nightlab.engine import Engine
 from nightlab.errors import NightlabError
-from nightlab.events import (
-    Noted,
-    SessionEnded,
-    SessionStarted,
-    Warned,
-)
+from nightlab.events import Noted, SessionEnded, SessionStarted, Warned
 from nightlab.executors import Executor
 from nightlab.model import Action, Outcome, Verdict, Want
 from nightlab.process import Finished
+from nightlab.pulse import Pulse
 from nightlab.researchers import Researcher
 from nightlab.runs.attempt import Attempt
 from nightlab.signals import SIGTERM, Signals
@@ -77,6 +73,7 @@ class Loop:
         self._run_s = 0.0
         self._storms = Storms(engine)
         self._inbox_at = 0.0
+        self._pulse = Pulse(engine.paths.live(engine.study.tag))
 
     @property
     def executor(self) -> Executor:
@@ -95,9 +92,31 @@ class Loop:
                 raise
             finally:
                 self.executor.close()
+                self._pulse.close()
                 with suppress(NightlabError):  # the journal may be what failed
                     self.thinker.close()
         return ending
+
+    @property
+    def doing(self) -> str:
+        """What the lab does now, in a sentence for screens."""
+        history, thinker = self.history, self.thinker
+        waits = history.held or history.paused
+        if self.stopping is not None:
+            return "finishing the run in flight, then stopping" if self.active else "stopping"
+        if waits is not None:
+            return f"paused: {waits.reason}"
+        if history.incumbent is None:
+            return "calibrating: the untouched code, again and again, to know its noise"
+        if self.active:
+            return f"running{', and the researcher thinks ahead' if thinker.thinking else ''}"
+        if thinker.backing_off:
+            return "waiting before the researcher is asked again"
+        return (
+            "a crash is being mended"
+            if thinker.fixing
+            else f"{thinker.name} thinks of the next experiment"
+        )
 
     def stop(self, ending: Ending, *, now: bool = False) -> None:
         """Ask for the end: after the runs in flight, or with ``now`` by stopping them.
@@ -127,6 +146,7 @@ class Loop:
                 return ending
             if self.stopping is None:
                 self._dispatch()
+            self._pulse.beat(self.engine, self.active, self.doing)
             if self._watch is not None:
                 self._watch(self)
             self._wait()
@@ -158,13 +178,10 @@ class Loop:
                 self.stop(
                     Ending("stopped", f"asked by {message.author or 'a person'}"), now=message.now
                 )
-            elif message.kind == "note" and all(n.message != path.name for n in self.history.notes):
-                self.engine.record(
-                    Noted(text=message.text, author=message.author, message=path.name)
-                )
-                self.thinker.wake()
-            elif event := nudges.backlog_event(self.history, message, path.name):
+            elif event := nudges.event(self.history, message, path.name):
                 self.engine.record(event)
+                if isinstance(event, Noted):
+                    self.thinker.wake()
             path.unlink(missing_ok=True)
 
     @property
@@ -191,6 +208,8 @@ class Loop:
         self._storms.look()
 
     def _dispatch(self) -> None:
+        if self.history.held is not None:
+            return
         if self.history.paused is not None:
             probe = None if self.active else self._storms.probe()
             if probe is not None:
@@ -262,8 +281,8 @@ class Loop:
 
     def _idle(self) -> bool:
         """Nothing to run, nothing to decide: only time can change that."""
-        waiting = self.history.paused is not None or self.thinker.backing_off
-        waiting = waiting or self.thinker.fixing
+        waiting = (self.history.held or self.history.paused) is not None
+        waiting = waiting or self.thinker.backing_off or self.thinker.fixing
         return waiting or self._storms.lost_in_a_row > 0
 
     def _record(self, active: Attempt, finished: Finished | None, lost: str) -> None:
@@ -280,7 +299,7 @@ class Loop:
 
     def _start_session(self) -> None:
         for path, message in inbox.waiting(self._inbox):
-            if message.kind == "stop":  # meant for a lab that is gone
+            if message.kind in ("stop", "pause", "resume"):  # meant for a lab that is gone
                 path.unlink(missing_ok=True)
         self.engine.record(
             SessionStarted(

@@ -1,24 +1,39 @@
-"""A person's messages about the backlog, as the journal takes them: ideas, priorities, vetoes."""
+"""A person's messages, as the journal takes them: who asked for what, and when."""
 
 from __future__ import annotations
 
 import msgspec
 
-from nightlab.events import Event, IdeaAdded, IdeaChanged, Warned
+from nightlab.events import Event, IdeaAdded, IdeaChanged, Noted, Paused, Resumed, Warned
 from nightlab.history import History
 from nightlab.inbox import Message
 from nightlab.model import Idea, IdeaState
 
 
-def backlog_event(history: History, message: Message, name: str) -> Event | None:
-    """What a message about the backlog says, for the journal; None where it says nothing new.
+def event(history: History, message: Message, name: str) -> Event | None:
+    """What a message says, for the journal; None where it says nothing new, or is a "stop".
 
-    ``name`` is the message's file's: an event is made of it once. A person's idea without a
-    priority goes before all that wait.
+    ``name`` is the message's file's: an event is made of it once.
     """
-    backlog = history.backlog
-    if name in history.messages or message.kind not in ("idea", "veto", "priority"):
+    author = message.author
+    if name in history.messages:
         return None
+    match message.kind:
+        case "note":
+            return Noted(text=message.text, author=author, message=name)
+        case "pause" if history.held is None:
+            return Paused(reason=f"asked by {author or 'a person'}", author=author, message=name)
+        case "resume" if history.held is not None:
+            return Resumed(author=author, message=name)
+        case "idea" | "veto" | "priority":
+            return _about_backlog(history, message, name)
+        case _:
+            return None
+
+
+def _about_backlog(history: History, message: Message, name: str) -> Event | None:
+    """A person's idea without a priority goes before all that wait."""
+    backlog = history.backlog
     if message.kind == "idea":
         first = max((i.priority for i in backlog.open()), default=0.0) + 1.0
         idea = Idea(

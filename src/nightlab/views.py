@@ -38,6 +38,12 @@ def state(history: History, *, locked: bool) -> str:
     return "finished" if history.ended and history.ended.reason == "bound" else "stopped"
 
 
+def paused(history: History) -> str | None:
+    """Why the lab waits, a person's wish before a storm; None while it works."""
+    by = history.held or history.paused
+    return by.reason if by else None
+
+
 def status(history: History, *, locked: bool, now: float, program: str = "") -> dict[str, Any]:
     """The study in one JSON object; its keys are documented in docs/json.md and only ever grow.
 
@@ -49,7 +55,7 @@ def status(history: History, *, locked: bool, now: float, program: str = "") -> 
         "tag": study.tag,
         "branch": study.branch,
         "state": state(history, locked=locked),
-        "paused": history.paused.reason if history.paused else None,
+        "paused": paused(history),
         "objective": {
             "name": metric,
             "better": study.objective.better.value,

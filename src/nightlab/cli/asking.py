@@ -1,8 +1,9 @@
-"""Words to a running lab: ``stop`` and ``note``."""
+"""Words to a running lab: ``stop``, ``pause``, ``resume`` and ``note``."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,8 @@ def register(app: typer.Typer) -> None:
         epilog="[bold]Examples[/bold]\n  nightlab stop          after the run in flight\n"
         "  nightlab stop --now    at once; the run counts for nothing",
     )(stop)
+    app.command(rich_help_panel=base.MEANWHILE)(pause)
+    app.command(rich_help_panel=base.MEANWHILE)(resume)
     app.command(
         rich_help_panel=base.MEANWHILE,
         epilog="[bold]Examples[/bold]\n  nightlab note 'try a lower warmup'\n"
@@ -40,13 +43,7 @@ def stop(
     as_json: AsJson = False,
 ) -> int:
     """Ask the running lab to end; nothing is lost."""
-    place = base.place(directory, tag)
-    if not place.locked():
-        raise NightlabError(
-            f"no lab works on study {place.tag}",
-            "there is nothing to stop",
-            "nightlab status",
-        )
+    place = _running(directory, tag, "there is nothing to stop")
     inbox.send(place.paths.inbox(place.tag), "stop", now=now)
     if as_json:
         base.emit({"asked": "stop", "now": now, "tag": place.tag})
@@ -54,6 +51,39 @@ def stop(
         when = "at once" if now else "after the run in flight"
         base.say(f"asked: the lab on study {place.tag} ends {when}")
     return 0
+
+
+def pause(directory: Directory = None, tag: Tag = None, as_json: AsJson = False) -> int:
+    """Ask the running lab to wait: the runs in flight end, nothing new begins."""
+    place = _running(directory, tag, "there is nothing to pause")
+    inbox.send(place.paths.inbox(place.tag), "pause")
+    if as_json:
+        base.emit({"asked": "pause", "tag": place.tag})
+    else:
+        base.say(
+            f"asked: the lab on study {place.tag} waits after the run in flight; "
+            "it goes on with: nightlab resume"
+        )
+    return 0
+
+
+def resume(directory: Directory = None, tag: Tag = None, as_json: AsJson = False) -> int:
+    """Let a paused lab go on. A study that was stopped goes on with: nightlab run."""
+    place = _running(directory, tag, "a study that was stopped goes on when it is run", "run")
+    inbox.send(place.paths.inbox(place.tag), "resume")
+    if as_json:
+        base.emit({"asked": "resume", "tag": place.tag})
+    else:
+        base.say(f"asked: the lab on study {place.tag} goes on")
+    return 0
+
+
+def _running(directory: Path | None, tag: str | None, why: str, hint: str = "status") -> base.Place:
+    """The place of a study that a lab works on now. Raises NightlabError where none does."""
+    place = base.place(directory, tag)
+    if not place.locked():
+        raise NightlabError(f"no lab works on study {place.tag}", why, f"nightlab {hint}")
+    return place
 
 
 def note(

@@ -23,6 +23,7 @@ from nightlab.model import Experiment, Verdict
 from nightlab.process import clean
 
 VERDICTS = 8  # as many as are shown where the terminal is high enough
+_STOPPING = " (Ctrl-C again: stop it now)"
 _FIXED_LINES = 13  # of the frame, beside the verdicts and the runs
 
 
@@ -70,8 +71,8 @@ def snapshot(loop: Loop, began: float) -> Snapshot:
         title=history.study.tag,
         metric=metric,
         better=history.study.objective.better.value,
-        doing=_doing(loop),
-        alarm=history.paused is not None,
+        doing=f"{loop.doing}{_STOPPING if loop.stopping and loop.active else ''}",
+        alarm=views.paused(history) is not None,
         runs=tuple(_running(loop)),
         budget_s=history.study.budget_s,
         deadline_s=history.study.deadline_s,
@@ -86,28 +87,6 @@ def snapshot(loop: Loop, began: float) -> Snapshot:
         session_s=time.monotonic() - began,
         warning=history.warnings[-1].text if history.warnings else "",
     )
-
-
-def _doing(loop: Loop) -> str:
-    history = loop.history
-    if loop.stopping is not None:
-        return (
-            "finishing the run in flight, then stopping (Ctrl-C again: stop it now)"
-            if loop.active
-            else "stopping"
-        )
-    if history.paused is not None:
-        return f"paused: {history.paused.reason}"
-    if history.incumbent is None:
-        return "calibrating: the untouched code, again and again, to know its noise"
-    if loop.active:
-        thinks = ", and the researcher thinks ahead" if loop.thinker.thinking else ""
-        return f"running{thinks}"
-    if loop.thinker.backing_off:
-        return "waiting before the researcher is asked again"
-    if loop.thinker.fixing:
-        return "a crash is being mended"
-    return f"{loop.thinker.name} thinks of the next experiment"
 
 
 def _running(loop: Loop) -> Iterator[Running]:

@@ -46,6 +46,10 @@ class Paths:
         """Where notes and requests to stop are dropped for a running lab."""
         return self.study(tag) / "inbox"
 
+    def live(self, tag: str) -> Path:
+        """What a running lab does now, for screens; gone when it ends."""
+        return self.study(tag) / "live.json"
+
     def run(self, tag: str, run_id: int) -> Path:
         return self.study(tag) / "runs" / f"{run_id:06d}"
 

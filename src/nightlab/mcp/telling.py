@@ -169,8 +169,8 @@ def progress(session: Session, which: int | None) -> dict[str, Any]:
         return found | {"state": "needs_fix", **_failure(session)}
     found |= _running(session, experiment.number)
     state = "running" if "run" in found else "waiting"
-    if session.history.paused:
-        found["paused"] = session.history.paused.reason
+    if waits := views.paused(session.history):
+        found["paused"] = waits
     return found | {"state": state}
 
 

@@ -123,7 +123,7 @@ def ending(history: History, *, locked: bool) -> Ending:
         state=views.state(history, locked=locked),
         reason=ended.reason if ended else None,
         detail=ended.detail if ended else "",
-        paused=history.paused.reason if history.paused and locked else None,
+        paused=views.paused(history) if locked else None,
     )
 
 
