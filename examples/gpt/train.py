@@ -231,9 +231,7 @@ def main():
     gpt = GPT().to(device)
     model = torch.compile(gpt, dynamic=False) if COMPILE and device.type == "cuda" else gpt
     num_params = sum(p.numel() for p in gpt.parameters())
-    print(
-        f"{device.type}: {DEPTH} layers of {WIDTH}, {num_params / 1e6:.2f} M parameters", flush=True
-    )
+    print(f"{DEPTH} layers of {WIDTH}, {num_params / 1e6:.2f} M parameters, on {device.type}")
 
     facts = train(model, device, autocast)
     gpt.eval()

@@ -84,7 +84,7 @@ def main() -> None:
         _save(memory, mind)
         _mend(steps[number])
         return
-    _take_back(mind, steps, context)
+    _take_back(mind, context)
     number = _next(mind, steps, Path.cwd())
     mind["done"] = number is None
     _save(memory, mind)
@@ -101,14 +101,11 @@ def main() -> None:
     print(BLOCK.format(said=said, **step))
 
 
-def _take_back(mind: dict[str, Any], steps: dict[str, Any], context: dict[str, Any]) -> None:
+def _take_back(mind: dict[str, Any], context: dict[str, Any]) -> None:
     """A step that was made for files that changed meanwhile is proposed again."""
-    last = mind["given"][-1] if mind["given"] else None
-    told = context.get("refused") or []
-    overtaken = bool(told) and "incumbent has changed meanwhile" in told[-1]
-    if last is not None and overtaken and steps[last]["description"] in told[-1]:
-        mind["given"].pop()
-        mind["waiting"].insert(0, last)
+    told = context.get("refused") or [""]
+    if mind["given"] and "incumbent has changed meanwhile" in told[-1]:
+        mind["waiting"].insert(0, mind["given"][-1])
 
 
 def _next(mind: dict[str, Any], steps: dict[str, Any], folder: Path) -> str | None:

@@ -8,17 +8,16 @@ from __future__ import annotations
 from tests.nights.replay import Step
 
 T = "train.py"
-# Small steps, many of them: two seconds tell what ten would. Other text than the example's.
-FAST = {
-    "budget": "1.5s",
+# Small steps, many of them: two seconds tell what ten would.
+SLOW = {
+    "budget": "2s",
     "kill_factor": "30",
     "prepare.py:EVAL_TOKENS": "2**13",
     "prepare.py:SEQ_LEN": "128",
     "prepare.py:_TOKENIZER_BYTES": "300_000",
-    "train.py:BATCH_SIZE": "2",
-    "train.py:WIDTH": "64",
+    "train.py:BATCH_SIZE": "4",
 }
-SLOW = {"budget": "4s", "kill_factor": "15", "train.py:BATCH_SIZE": "4"}
+FAST = SLOW | {"budget": "1.5s", "train.py:BATCH_SIZE": "2", "train.py:WIDTH": "64"}
 GAIN = 1
 # In this order: the hog with the gain, the gain alone, a crash that is mended, one that is not,
 # NaN, a protected file, a refusal, a tie, the same again, prose, no metric, less code.

@@ -55,7 +55,9 @@ FAILING = {
 # An experiment that measures, and must not be kept: a metric that falls, a guard that is broken.
 NOT_KEPT = ("collapse", "guard")
 _KEYS = ("budget", "kill_factor")
-_NOT_COPIED = shutil.ignore_patterns("__pycache__", "data", ".nightlab", "results.tsv", "debrief")
+_NOT_COPIED = shutil.ignore_patterns(
+    "__pycache__", "data", "held", ".nightlab", "results.tsv", "debrief"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Script:
 class Night:
     """What is left of a night: the journal's raw events, the debrief's facts, the agent's memory.
 
-    ``given`` are the steps that the agent proposed, in order; ``dropped`` those that never
+    ``given`` are the steps that the agent proposed, in order (one that was overtaken by a new
+    incumbent once more); ``dropped`` those that never
     fitted; ``fixes`` those whose crash came back to it, once for each time. ``root`` is the
     person's project, ``start`` its commit, ``out`` what nightlab printed.
     """
@@ -113,9 +116,13 @@ class Night:
 
     def numbers(self) -> dict[int, int]:
         """Steps that became experiments -> their numbers, matched in order."""
+        answers = self.answers()
+        return {step: e["number"] for step, e in answers if e["answer"] == "proposed"}
+
+    def answers(self) -> list[tuple[int, dict[str, Any]]]:
+        """Each step that was proposed, in order, with what the journal says came of it."""
         asked = [e for e in self.of("asked") if e["task"] == "propose" and e["answer"] != "stopped"]
-        pairs = zip(self.given, asked, strict=True)
-        return {step: e["number"] for step, e in pairs if e["answer"] == "proposed"}
+        return list(zip(self.given, asked, strict=True))
 
 
 def script(example: str, *, short: bool) -> Script:
@@ -260,9 +267,8 @@ def tell(night: Night) -> str:
     numbers = night.numbers()
     judged = {e["number"]: e["decision"] for e in night.of("judged")}
     verdicts = {e["number"]: e["verdict"] for e in night.of("settled")}
-    asked = [e for e in night.of("asked") if e["task"] == "propose" and e["answer"] != "stopped"]
     lines = []
-    for n, event in zip(night.given, asked, strict=True):
+    for n, event in night.answers():
         step, number = night.script.steps[n], numbers.get(n)
         if number is None:
             became = f"{event['answer']}: {event.get('detail', '')}"
