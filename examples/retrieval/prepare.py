@@ -4,8 +4,8 @@ The data are made, not collected, so that they are small, free, and hard in a kn
 shows two shapes that its caption speaks of, one or two that it does not, on an uneven ground.
 An expert has drawn a box around each shape that the caption means: the boxes are what a
 radiologist's gaze or a labeller's attention would be. Scenes come in groups of four whose captions
-differ in one thing only (who stands where, who has which colour, one size or shape), and a
-group is never split: most of what ranks high for a caption is almost right.
+differ in one thing only (who stands where, who has which colour, one size or shape); a group is
+never split between folds, so whoever is measured has to tell its four apart.
 
     data/pool.npz           10,000 pairs in five folds: four to learn from, one to be measured on
     data/test_queries.npz   2,000 images, 2,000 captions, in an order that does not tell the pairs

@@ -18,8 +18,8 @@ FAST = {
 }
 GAIN = 1
 # The hog with the gain, the gain, two crashes (one mended), NaN, collapse, the same again, the
-# evaluator edited, a refusal, prose, broken syntax, nothing left to measure, less code.
-SHORT = tuple(range(13))
+# evaluator edited, a refusal, prose, broken syntax, nothing left to measure.
+SHORT = tuple(range(12))
 
 _LIMIT = "clamp(max=MAX_LOGIT_SCALE)"
 _MENDED = "clamp(max=100 * MAX_LOGIT_SCALE)"
