@@ -261,7 +261,3 @@ def _noise(night: Night) -> tuple[float, int]:
             squares += math.fsum((v - mean) ** 2 for v in values)
             df += len(values) - 1
     return math.sqrt(squares / df), df
-
-
-def _line(page: str, word: str) -> str:
-    return next(line for line in page.splitlines() if word in line)
