@@ -375,8 +375,8 @@ def test_the_file_is_small_enough_to_read_aloud(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 100
 
 
-def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:
-    root = commit(tmp_path / "p", main__py='print("score:", 3)\n')
+def on_a_terminal(root: Path, answers: bytes) -> bytes:
+    """``nightlab init`` with a person at it; what the screen showed."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "nightlab", "init"],
@@ -387,7 +387,7 @@ def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:
         stderr=slave,
     )
     os.close(slave)
-    os.write(master, b"upwards\nhigher\n")
+    os.write(master, answers)
     seen = b""
     try:
         while chunk := os.read(master, 4096):
@@ -396,8 +396,21 @@ def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:
         pass
     os.close(master)
     assert process.wait(30) == 0, seen
+    return seen
+
+
+def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", main__py='print("score:", 3)\n')
+    seen = on_a_terminal(root, b"upwards\nhigher\n")
     assert b"Is a lower or a higher score better? [lower/higher]" in seen
     assert config.load(root).objective.better is Better.HIGHER
+
+
+def test_on_a_terminal_it_asks_what_may_change_behind_a_shell_script(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", run__sh="#!/bin/sh\nmake -s\n", plan__c="int main;\n")
+    seen = on_a_terminal(root, b"plan.c\nval_loss\n")
+    assert b"Which files may change?" in seen
+    assert config.load(root).edit == ("plan.c",)
 
 
 def test_a_fixed_seed_of_the_data_is_not_told_where_the_script_takes_its_own(

@@ -149,7 +149,8 @@ def initialise(root: Path, wanted: Wanted, *, force: bool, ask: bool) -> Done:
     if wanted.command is None and found.command is None:
         wanted = replace(wanted, command=_need_command(root, found, ask=ask))
         found = _recognise(root, wanted)
-    if not found.edit and ask:
+    wrapped = not wanted.edit and found.edit and found.edit[0].endswith(".sh")
+    if ask and (wrapped or not found.edit):
         names = answer("Which files may change? (separated by spaces)").split()
         wanted = replace(wanted, edit=tuple(names))
         found = _recognise(root, wanted)
