@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -61,7 +59,6 @@ def build(hub: Hub, keys: Keys, host: str) -> Starlette:
             Refused: _refused,
             NightlabError: _refused,
             HTTPException: _http,
-            Exception: _bug,
         },
         lifespan=life,
     )
@@ -218,9 +215,3 @@ async def _refused(_request: Request, error: Exception) -> Response:
 async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  for the type checker
     return refusal(error.status_code, error.detail)
-
-
-async def _bug(_request: Request, error: Exception) -> Response:
-    """The person at the terminal sees what happened; the page does not."""
-    sys.stderr.write(clean("".join(traceback.format_exception(error))))
-    return refusal(500, "the server failed", "its terminal says how", "nightlab ui")
