@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from nightlab import config, journal
 from nightlab.events import AnyEvent, IdeaAdded, IdeaChanged, Noted, Paused, Resumed, SessionEnded
 from nightlab.model import IdeaState
 from tests.support import Steps, drive, lr, make_project
-from tests.web_support import ENV, Ui, happenings, serving
+from tests.web_support import ENV, Page, Ui, happenings, serving
 
 S = "/api/studies/0/night"
 SCRIPT = """\
@@ -78,6 +79,14 @@ def seen(
     raise AssertionError("the stream ended")
 
 
+def watched(stream: Iterator[tuple[str, Any, str]], page: Page) -> Iterator[tuple[str, Any, str]]:
+    """The same, and the page takes every difference in."""
+    for event, data, where in stream:
+        if event == "rows":
+            page.take(json.loads(json.dumps(data)))
+        yield event, data, where
+
+
 def ask(ui: Ui, what: str, body: str = "{}") -> dict[str, Any]:
     answer = ui.send("POST", f"{S}/{what}", ui.page(), body)
     assert answer.status == 202, answer.body
@@ -91,7 +100,8 @@ def test_a_study_that_begins_is_seen_and_what_a_person_asks_reaches_its_lab(tmp_
     root = make_project(tmp_path / "p", SCRIPT)
     with serving(root) as ui:
         assert ui.get("/api/studies").json["studies"] == []
-        stream = happenings(ui.stream("study=0/night"))
+        page = Page()
+        stream = watched(happenings(ui.stream("study=0/night")), page)
         assert seen(stream, "studies", lambda _: True)["studies"] == []
         with lab(root):
             seen(stream, "status", lambda s: s["state"] == "running")
@@ -136,6 +146,12 @@ def test_a_study_that_begins_is_seen_and_what_a_person_asks_reaches_its_lab(tmp_
             assert seen(stream, "status", lambda s: s["state"] == "stopped")["ended"]
             assert ui.get(f"{S}/live").json["live"] is None
             assert ui.send("POST", f"{S}/pause", ui.page(), "{}").status == 409
+
+            fresh = Page()
+            fresh.take(ui.get(f"{S}/rows").json)
+            while page.seq < fresh.seq and page.rows != fresh.rows:
+                next(stream)
+            assert page.rows == fresh.rows
 
 
 @pytest.mark.timeout(180)

@@ -98,6 +98,25 @@ class Ui:
             time.sleep(0.1)
 
 
+class Page:
+    """What a browser does with rows."""
+
+    def __init__(self) -> None:
+        self.epoch, self.seq = "", 0
+        self.rows: dict[int, dict[str, Any]] = {}
+
+    def take(self, told: dict[str, Any]) -> None:
+        if told["full"]:
+            self.rows = {}
+        self.epoch, self.seq = told["epoch"], told["seq"]
+        columns = told["columns"]
+        metrics = columns.pop("metrics")
+        for i, n in enumerate(columns["n"]):
+            row = {name: values[i] for name, values in columns.items()}
+            row["metrics"] = {k: v[i] for k, v in metrics.items() if v[i] is not None}
+            self.rows[n] = row
+
+
 def happenings(stream: http.client.HTTPResponse) -> Iterator[tuple[str, Any, str]]:
     """(event, data, id) of a stream, one after the other."""
     event, where = "", ""

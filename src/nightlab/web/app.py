@@ -94,11 +94,7 @@ class Pages:
         ]
 
     async def index(self, _request: Request) -> Response:
-        return FileResponse(
-            _HERE / "templates" / "index.html",
-            media_type="text/html",
-            headers={"cache-control": "no-cache"},
-        )
+        return FileResponse(_HERE / "templates" / "index.html", media_type="text/html")
 
     async def login(self, request: Request) -> Response:
         token = request.query_params.get("token", "")
@@ -106,7 +102,7 @@ class Pages:
             return refusal(403, "this link is not of this server", "a new start has a new link")
         # The page itself needs no login, so it does not matter that a browser that comes from
         # elsewhere sends no strict cookie along with this redirect.
-        moved = RedirectResponse("/", 303, {"cache-control": "no-store"})
+        moved = RedirectResponse("/", 303)
         moved.set_cookie(self._keys.cookie, token, httponly=True, samesite="strict")
         return moved
 

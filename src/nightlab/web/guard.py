@@ -90,8 +90,8 @@ class Guard:
                 out = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     out[name] = value
-                if api:
-                    out["cache-control"] = "no-store"
+                # The page of another version of nightlab must not stay in a browser.
+                out["cache-control"] = "no-store" if api else "no-cache"
             await send(message)
 
         denied = self._denied(headers, scope["method"], api=api)
