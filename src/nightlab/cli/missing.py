@@ -18,6 +18,9 @@ _NOT_THERE = re.compile(
     r"No such file|not found|cannot open|can't open|Permission denied", re.IGNORECASE
 )
 
+# What every box shows: a shell that says `/bin/sh: x: not found` misses x, not /bin.
+_SYSTEM = tuple(map(Path, ("/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/dev", "/proc")))
+
 
 def cure(said: str, engine: Engine) -> str:
     """What to write into nightlab.toml where the box or the copy, not the script, is why; else "".
@@ -61,6 +64,8 @@ def _hidden(path: Path, engine: Engine) -> str:
         name = _not_in_git(whole.relative_to(root), engine)
         line = f'data = ["{name}"]  in nightlab.toml under [study], then: nightlab run'
         return f"{name} is not in the commit that runs: write  {line}" if name else ""
+    if any(whole.is_relative_to(place) for place in _SYSTEM):
+        return ""
     folder = whole if whole.is_dir() else whole.parent
     reading = f'read = ["{folder}"]  in nightlab.toml under [sandbox], then: nightlab run'
     if not path.is_absolute():
