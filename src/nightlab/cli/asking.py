@@ -21,8 +21,16 @@ def register(app: typer.Typer) -> None:
         epilog="[bold]Examples[/bold]\n  nightlab stop          after the run in flight\n"
         "  nightlab stop --now    at once; the run counts for nothing",
     )(stop)
-    app.command(rich_help_panel=base.MEANWHILE)(pause)
-    app.command(rich_help_panel=base.MEANWHILE)(resume)
+    app.command(
+        rich_help_panel=base.MEANWHILE,
+        epilog="[bold]Examples[/bold]\n  nightlab pause    frees the device for a while\n"
+        "  nightlab resume   goes on",
+    )(pause)
+    app.command(
+        rich_help_panel=base.MEANWHILE,
+        epilog="[bold]Examples[/bold]\n  nightlab resume   after: nightlab pause\n"
+        "  nightlab run      where the lab has ended",
+    )(resume)
     app.command(
         rich_help_panel=base.MEANWHILE,
         epilog="[bold]Examples[/bold]\n  nightlab note 'try a lower warmup'\n"
