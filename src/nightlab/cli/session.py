@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, contexts, lab, views
+from nightlab import config, contexts, lab, notify, views
 from nightlab.budget import Bounds
 from nightlab.cli import base, debrief, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
@@ -71,6 +71,7 @@ def hold(plan: Plan) -> int:
     """
     researcher = open_researcher(researcher_settings(plan.settings))
     stand_in = fallback(plan.settings)
+    services = notify.open_services(plan.settings.notify)
     opened = lab.open_study(plan.root, tag=plan.tag, settings=plan.settings)
     engine = opened.engine
     try:
@@ -78,7 +79,7 @@ def hold(plan: Plan) -> int:
             _rehearse(plan.settings, engine)
         lines = debrief.opening(opened, researcher.name, plan.bounds, base.width())
         base.say(*lines, "", stderr=plan.mode is Mode.JSON)
-        watcher = _Watcher(engine, plan.mode)
+        watcher = _Watcher(engine, plan.mode, services)
         try:
             ending = Loop(engine, researcher, plan.bounds, watcher.watch, stand_in).run()
         finally:
@@ -150,7 +151,8 @@ def exit_code(history: History, ending: Ending) -> int:
 class _Watcher:
     """What the loop calls as it goes. It only leaves things for the screen to write."""
 
-    def __init__(self, engine: Engine, mode: Mode) -> None:
+    def __init__(self, engine: Engine, mode: Mode, services: Sequence[notify.Service] = ()) -> None:
+        self._notifier = notify.Notifier(engine, services)
         self._history = engine.history
         self._mode = mode
         self._follower = follow.Follower(engine.journal.path)
@@ -161,6 +163,7 @@ class _Watcher:
         self._every_s = _EVERY_SLOW_S if slow else _EVERY_S
 
     def watch(self, loop: Loop) -> None:
+        self._notifier.watch()
         self._tell()
         if self.screen.is_live and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every_s
@@ -190,8 +193,10 @@ class _Watcher:
             json_line(self.screen, views.row(experiment, metric))
 
     def close(self) -> None:
-        """Tell the last events."""
+        """Tell the last events, here and elsewhere."""
         self._tell()
+        for text in self._notifier.close():
+            self.screen.line(text)
         self._follower.close()
         self.screen.close()
 
