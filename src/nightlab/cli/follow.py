@@ -17,11 +17,14 @@ _decoder = msgspec.json.Decoder(AnyEvent)
 
 
 class Follower:
-    """Reads what is appended to a journal from now on. Costs nothing while nothing is."""
+    """Reads what is appended to a journal from now on, or with ``whole`` from its first line.
 
-    def __init__(self, path: Path) -> None:
+    Costs nothing while nothing is appended.
+    """
+
+    def __init__(self, path: Path, *, whole: bool = False) -> None:
         self._file = path.open("rb")
-        self._file.seek(0, 2)
+        self._file.seek(0, 0 if whole else 2)
         self._rest = b""
 
     def new(self) -> list[AnyEvent]:
