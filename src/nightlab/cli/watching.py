@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from nightlab import contexts, pulse, views
+from nightlab import contexts, journal, pulse, views
 from nightlab.budget import Bounds
 from nightlab.cli import base, follow, texts, words
 from nightlab.cli.base import Place
@@ -109,7 +109,7 @@ class _Study:
         self.take()
 
     def _open(self) -> None:
-        self._follower = follow.Follower(self._place.paths.journal(self._place.tag), whole=True)
+        self._follower = journal.Follower(self._place.paths.journal(self._place.tag), whole=True)
         self.history = fold(self._follower.new())
 
     def close(self) -> None:

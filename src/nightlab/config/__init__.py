@@ -84,6 +84,7 @@ class Settings:
     push: str = ""
     final: Final = field(default_factory=Final)
     notify: Notify = field(default_factory=Notify)
+    live: str = ""
 
 
 def load(root: Path) -> Settings:
@@ -164,6 +165,7 @@ def parse(table: Mapping[str, Any]) -> Settings:
         push=values.remote(table.get("git", {}).get("push", "")),
         final=final.read(table.get("final", {}), _seen(study, objective)),
         notify=notify.read(table.get("notify", {})),
+        live=values.tracker(table.get("export", {}).get("live", "")),
     )
 
 

@@ -24,6 +24,7 @@ from nightlab.contexts import Words
 from nightlab.engine import Engine
 from nightlab.errors import GitError, NightlabError
 from nightlab.events import Warned
+from nightlab.exchange.trackers.live import Live
 from nightlab.loop import Ending, Loop
 from nightlab.mcp.client import Client, Submission
 from nightlab.model import Answer, Experiment
@@ -52,7 +53,7 @@ class Session:
         )
         self.engine = self.opened.engine
         self.history = self.engine.history
-        self._notifier = notify.Notifier(self.engine, _services(self.engine))
+        self._beside = (notify.Notifier(self.engine, _services(self.engine)), Live(self.engine))
         self.client = Client(client, self.history.accounts)
         self.loop = Loop(self.engine, self.client, bounds, self._watch)
         self.ending: Ending | None = None
@@ -142,7 +143,8 @@ class Session:
         if self._words is not None:
             self._words.close()
         self._unmark()
-        self._notifier.close()
+        for one in self._beside:
+            one.close()
         self.engine.journal.close()
         if self.history.incumbent is not None:
             self.debriefed = debrief(self.engine)
@@ -150,7 +152,8 @@ class Session:
 
     def _watch(self, _loop: Loop) -> None:
         """Between two turns of the loop."""
-        self._notifier.watch()
+        for one in self._beside:
+            one.watch()
         self._resolve()
         self._mark()
         self._drain()
