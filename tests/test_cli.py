@@ -799,3 +799,13 @@ def test_device_hours_bound_a_study_and_show_says_what_an_experiment_cost(tmp_pa
     assert found["cost"]["device_seconds"] > 0
     assert found["cost"]["tokens"] == 0
     assert "of device time" in nightlab(root, "status", check=0).stdout
+
+
+def test_help_names_no_type_beside_a_flag_and_breaks_no_sentence(tmp_path: Path) -> None:
+    for verb in ((), ("run",), ("finalize",), ("skill",)):
+        text = nightlab(tmp_path, *verb, "--help", check=0).stdout
+        assert "<bool>" not in text
+        assert "--help" in text
+    for line in reference.render().splitlines():
+        if line.startswith("Exit codes"):
+            assert line.endswith("130 interrupted.")

@@ -25,7 +25,7 @@ _EXAMPLES = """[bold]Examples[/bold]
 
 Interrupted, the same command goes on where it was. Once it is over, it prints the result.
 
-Exit codes: 0 a win, 1 an error, 2 usage, 3 a bug, 4 no win (or nothing was kept),
+Exit codes: 0 a win, 1 an error, 2 usage, 3 a bug, 4 no win (or nothing was kept), \
 130 interrupted."""
 
 
