@@ -34,7 +34,7 @@ from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.journal import Journal
-from nightlab.judge import Case, Judge, checks
+from nightlab.judge import Case, Judge, checks, simpler
 from nightlab.model import (
     Action,
     Arm,
@@ -264,7 +264,7 @@ class Engine:
             elapsed_s,
             level=level,
             audited=early.drawn(self.study.tag, started.run, self.settings.early_audit),
-            simpler=claim.lines_removed > claim.lines_added,
+            simpler=simpler(claim),
             sigma=self.history.noise.overall[0],
         )
         if attempt.early is not None and not attempt.early.audited:
