@@ -237,6 +237,17 @@ def test_a_metric_printed_by_an_imported_module_is_seen(tmp_path: Path) -> None:
     assert config.load(root).objective.metric == "val_loss"
 
 
+def test_every_module_of_an_import_line_is_followed(tmp_path: Path) -> None:
+    root = commit(
+        tmp_path / "p",
+        train__py="import os, evaluate as e, gone\ne.tell()\n",
+        evaluate__py='from os import path, other\ndef tell():\n    print(f"val_loss: {1:.3f}")\n',
+        other__py='print(f"score: {1}")\n',
+    )
+    assert init(root).returncode == 0
+    assert config.load(root).objective.metric == "val_loss"  # other.py is not what os gives
+
+
 def test_a_virtual_environment_and_ignored_data_are_declared(tmp_path: Path) -> None:
     root = tmp_path / "p"
     (root / ".venv" / "bin").mkdir(parents=True)
@@ -375,6 +386,38 @@ def test_the_file_is_small_enough_to_read_aloud(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 100
 
 
+def answered(process: subprocess.Popen[bytes], master: int, text: bytes) -> bytes:
+    """What it asked and said when all of that was typed."""
+    os.write(master, text)
+    seen = b""
+    try:
+        while chunk := os.read(master, 4096):
+            seen += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(master)
+    assert process.wait(30) == 0, seen
+    return seen
+
+
+def test_a_lone_script_that_nothing_tells_of_is_the_answer_to_enter(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", measure_it__py='print("val_loss:", 3)\n')
+    hint = three_lines(init(root))[2]
+    assert "nightlab init --command 'python measure_it.py'" in hint
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nightlab", "init"],
+        cwd=root,
+        env={**ENV, "TERM": "xterm"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    assert b"[python measure_it.py]" in answered(process, master, b"\n")
+    assert config.load(root).command == "python measure_it.py"
+
+
 def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:
     root = commit(tmp_path / "p", main__py='print("score:", 3)\n')
     master, slave = pty.openpty()
@@ -387,15 +430,7 @@ def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:
         stderr=slave,
     )
     os.close(slave)
-    os.write(master, b"upwards\nhigher\n")
-    seen = b""
-    try:
-        while chunk := os.read(master, 4096):
-            seen += chunk
-    except OSError:  # the other end is closed
-        pass
-    os.close(master)
-    assert process.wait(30) == 0, seen
+    seen = answered(process, master, b"upwards\nhigher\n")
     assert b"Is a lower or a higher score better? [lower/higher]" in seen
     assert config.load(root).objective.better is Better.HIGHER
 

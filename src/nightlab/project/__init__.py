@@ -18,6 +18,7 @@ from nightlab import git
 from nightlab.model import Better
 from nightlab.project import reach
 
+_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+[\w.]+|import[ \t]+[\w., \t]+)", re.MULTILINE)
 _USUAL = ("train.py", "main.py", "run.py", "train.sh", "run.sh")
 NAME = r"[A-Za-z_][A-Za-z0-9_./@-]{0,63}"
 _LEADS = re.compile(rf"(?:.*\n)?\s*(?:METRIC\s+)?({NAME})\s*[:=]\s*", re.DOTALL)
@@ -238,9 +239,11 @@ def _sources(folder: Path, names: list[str]) -> dict[str, str]:
             continue
         texts[name] = text
         parent = Path(name).parent
-        for module in re.findall(r"^\s*(?:from|import)\s+([\w.]+)", text, re.MULTILINE):
-            relative = Path(*module.split(".")).with_suffix(".py")
-            waiting += [str(p) for p in (parent / relative, relative) if (folder / p).is_file()]
+        for imported in _IMPORT.findall(text):
+            for listed in filter(str.strip, imported.split(None, 1)[1].split(",")):
+                relative = Path(*listed.split()[0].split(".")).with_suffix(".py")
+                here = (parent / relative, relative)
+                waiting += [str(p) for p in here if (folder / p).is_file()]
     return texts
 
 
