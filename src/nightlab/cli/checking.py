@@ -39,6 +39,6 @@ def doctor(
         base.emit({"ok": not bad, "checks": [check.as_dict() for check in checks]})
     else:
         for check in checks:
-            base.say(*check.lines())
+            base.say(*check.lines(base.width()))
         base.say("", "all that a night needs is there" if not bad else f"{len(bad)} to mend")
     return EXIT_ERROR if bad else EXIT_DONE

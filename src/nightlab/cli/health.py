@@ -25,6 +25,7 @@ from nightlab import (
     scope,
 )
 from nightlab.cli import words
+from nightlab.cli.debrief import fold as folded
 from nightlab.config import Paths, Settings
 from nightlab.errors import NightlabError
 from nightlab.git import Repo
@@ -69,8 +70,9 @@ class Check:
     text: str
     cure: str = ""
 
-    def lines(self) -> list[str]:
-        said = [f"{_MARKS[self.state]} {self.name:<11} {' '.join(self.text.split())}"]
+    def lines(self, width: int) -> list[str]:
+        """Folded to the width; the cure is a command to copy, and stays in one piece."""
+        said = folded(self.text, f"{_MARKS[self.state]} {self.name:<11} ", width)
         return [*said, f"  {'':<11} try: {self.cure}"] if self.cure else said
 
     def as_dict(self) -> dict[str, Any]:
