@@ -10,6 +10,7 @@ from nightlab import certificates, front, views
 from nightlab.history import History
 from nightlab.judge import estimate
 from nightlab.model import (
+    Answer,
     Experiment,
     Outcome,
     Verdict,
@@ -31,6 +32,7 @@ from nightlab.report.schema import (
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
+_FRUITFUL = (Answer.PROPOSED, Answer.PLANNED, Answer.STOPPED)  # the lab's own end is no answer
 
 
 def facts(history: History, *, locked: bool, now: float, constants: Sequence[str] = ()) -> Facts:
@@ -145,6 +147,8 @@ def totals(history: History, *, locked: bool, now: float) -> Totals:
         tokens=history.accounts.spent.tokens,
         usd=history.accounts.spent.usd,
         unpriced=history.accounts.silent_usd,
+        asked=history.accounts.asked,
+        answers={a.value: n for a, n in history.accounts.answers.items() if a not in _FRUITFUL},
     )
 
 
