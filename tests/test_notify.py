@@ -152,8 +152,9 @@ def test_a_keep_and_the_morning_arrive_with_their_numbers(tmp_path: Path, env: S
 def test_a_failure_storm_arrives_at_once_and_so_does_its_end(tmp_path: Path, env: Server) -> None:
     root = project(tmp_path, 'on = ["storm"]\n')
     night(root, [crash(number) for number in range(2, 11)], 10)
-    assert [m["title"].split(": ")[1] for m in env.got] == ["a failure storm", "it works again"]
+    assert env.got[0]["title"].endswith(": a failure storm")
     assert "8 experiments in a row crashed" in env.got[0]["message"]
+    assert "it works again" in env.got[-1]["message"]  # at once, or with the storm itself
 
 
 def test_a_plateau_is_told_when_it_begins_and_not_again(tmp_path: Path, env: Server) -> None:

@@ -70,7 +70,10 @@ class Notifier:
             self._lines += self._summary(locked=True)
         if self._lines and self._may(urgent=any(line.urgent for line in self._lines)):
             self._send()
-        for service in self._services:
+        self._warn(self._services)
+
+    def _warn(self, services: Sequence[Service]) -> None:
+        for service in services:
             if service.trouble and service.variable not in self._warned:
                 self._warned.add(service.variable)
                 text = f"notifications: {service.trouble}; see: nightlab doctor --notify"
@@ -88,6 +91,8 @@ class Notifier:
             self._send()
         until = time.monotonic() + _CLOSE_S
         late = [s for s in self._services if not s.close(max(0.0, until - time.monotonic()))]
+        with suppress(NightlabError):  # the journal may be what failed
+            self._warn(late)
         return [f"the last message did not arrive: {s.trouble or f'${s.variable}'}" for s in late]
 
     def _ends_before_morning(self) -> bool:
