@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from nightlab import config
+from nightlab import config, process
 from nightlab.budget import Bounds
 from nightlab.events import Event
 from nightlab.journal import Journal
 from nightlab.lab import Opened, open_study
 from nightlab.loop import Ending, Loop
 from nightlab.model import Experiment, Proposal
+from nightlab.process import Finished
 from nightlab.researchers import Context, Plan
-from nightlab.sandboxes import Cell
+from nightlab.sandboxes import Cell, Launch, Sandbox
 
 # A program in the reference's shape: constants on top, a `---` block at the end, noise that
 # comes from the seed it is handed.
@@ -147,6 +148,33 @@ def drive(
     with opened.engine.journal:
         loop = Loop(opened.engine, researcher, Bounds(max_experiments=experiments))  # type: ignore[arg-type]
         return loop.run(), opened
+
+
+@dataclass
+class Boxed:
+    """A command that ran in a box: how it ended, what it printed, what the box says of itself."""
+
+    launch: Launch
+    finished: Finished
+    text: str
+    broke: str | None
+
+
+def boxed(sandbox: Sandbox, cell: Cell, wall_s: float = 60) -> Boxed:
+    """Run the cell's command in the box, with all that the launch asks for."""
+    launch = sandbox.launch(cell)
+    log = cell.run_dir.parent / "log.txt"
+    try:
+        finished = process.start(
+            launch.argv, env=launch.env, cwd=launch.cwd, wall_s=wall_s, log=log, grace_s=0.1,
+            memory_bytes=launch.memory_bytes, fsize_bytes=launch.fsize_bytes,
+            pass_fds=launch.pass_fds,
+        ).poll(90)  # fmt: skip
+        assert finished is not None
+        text = log.read_text("utf-8", "replace")
+        return Boxed(launch, finished, text, sandbox.broke(launch, finished))
+    finally:
+        launch.cleanup()
 
 
 def hidden_behind_links(cell: Cell, folder: Path) -> Cell:

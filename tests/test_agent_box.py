@@ -12,18 +12,15 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nightlab import process
 from nightlab.errors import ConfigError, SandboxError
-from nightlab.process import Finished
 from nightlab.sandboxes import (
     Cell,
     Endpoint,
-    Launch,
     Options,
     Sandbox,
     _landlock,
@@ -35,6 +32,7 @@ from nightlab.sandboxes.container import ContainerSandbox
 from nightlab.sandboxes.landlock import LandlockSandbox
 from nightlab.testing.contracts import AGENT_CHECKS, alive, fresh_sleep
 from tests.redteam import image
+from tests.support import boxed as run
 
 
 def why_not() -> str:
@@ -82,30 +80,6 @@ def server() -> Iterator[int]:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield found.server_port
         found.shutdown()
-
-
-@dataclass
-class Done:
-    launch: Launch
-    finished: Finished
-    text: str
-    broke: str | None
-
-
-def run(sandbox: Sandbox, cell: Cell, wall_s: float = 60) -> Done:
-    launch = sandbox.launch(cell)
-    log = cell.run_dir.parent / "log.txt"
-    try:
-        finished = process.start(
-            launch.argv, env=launch.env, cwd=launch.cwd, wall_s=wall_s, log=log, grace_s=0.1,
-            memory_bytes=launch.memory_bytes, fsize_bytes=launch.fsize_bytes,
-            pass_fds=launch.pass_fds,
-        ).poll(90)  # fmt: skip
-        assert finished is not None
-        text = log.read_text("utf-8", "replace")
-        return Done(launch, finished, text, sandbox.broke(launch, finished))
-    finally:
-        launch.cleanup()
 
 
 @pytest.fixture

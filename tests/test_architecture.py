@@ -74,7 +74,19 @@ LAYERS: list[list[str]] = [
         "loop",
         "project",
     ],
-    ["testing", "report", "plot", "exchange", "demo", "skill", "mcp", "web", "cli", "__main__"],
+    [
+        "testing",
+        "report",
+        "plot",
+        "exchange",
+        "notify",
+        "demo",
+        "skill",
+        "mcp",
+        "web",
+        "cli",
+        "__main__",
+    ],
 ]
 ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
@@ -93,6 +105,7 @@ HOMES = {
     "pypdf": {"knowledge"},
     "sqlite3": {"knowledge"},
     "mcp": {"mcp"},
+    "apprise": {"notify"},
     "typer": {"cli"},
     "rich": {"cli"},
     "csv": {"exchange"},

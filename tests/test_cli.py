@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nightlab import cli, config, journal
-from nightlab.cli import base, reference
+from nightlab.cli import base, debrief, health, reference
 from nightlab.history import fold
 from tests.support import CONFIG, TRAIN, git, make_project
 
@@ -839,3 +840,71 @@ def test_device_hours_bound_a_study_and_show_says_what_an_experiment_cost(tmp_pa
     assert found["cost"]["device_seconds"] > 0
     assert found["cost"]["tokens"] == 0
     assert "of device time" in nightlab(root, "status", check=0).stdout
+
+
+def test_help_names_no_type_beside_a_flag_and_breaks_no_sentence(tmp_path: Path) -> None:
+    for verb in ((), ("run",), ("finalize",), ("skill",)):
+        text = nightlab(tmp_path, *verb, "--help", check=0).stdout
+        assert "<bool>" not in text
+        assert "--help" in text
+    for line in reference.render().splitlines():
+        if line.startswith("Exit codes"):
+            assert line.endswith("130 interrupted.")
+
+
+def test_status_counts_as_the_report_does_and_explains_the_plateau(night: tuple[Path, str]) -> None:
+    found = json.loads(nightlab(night[0], "status", "--json", check=0).stdout)
+    counts = found["experiments"]
+    said = nightlab(night[0], "status", check=0).stdout
+    kept = counts["keep"] - 1
+    assert f"the baseline and 3 changes: {kept} kept, {counts['discard']} discarded" in said
+    assert (
+        f": {kept} kept, {counts['discard']} discarded"
+        in nightlab(night[0], "report", check=0).stdout
+    )
+    assert "refine (build on what was kept): " in said
+    assert found["priors"] == []
+
+
+def test_status_shows_the_ledgers_that_were_imported(
+    night: tuple[Path, str], tmp_path: Path
+) -> None:
+    root = tmp_path / "p"
+    shutil.copytree(night[0], root, symlinks=True)
+    ledger = tmp_path / "other.tsv"
+    ledger.write_text(
+        "commit\tval_loss\tmemory_gb\tstatus\tdescription\n"
+        "aaaaaaa\t1.5\t1.0\tkeep\tbaseline\n"
+        "bbbbbbb\t1.4\t1.0\tkeep\tlower LR\n"
+    )
+    nightlab(root, "import", str(ledger), "--better", "lower", "--into", "mar5", check=0)
+    assert (
+        "prior      other.tsv: 2 rows of another loop" in nightlab(root, "status", check=0).stdout
+    )
+
+
+def test_show_tells_the_processor_time_and_the_memory_of_each_run(night: tuple[Path, str]) -> None:
+    said = nightlab(night[0], "show", "2", check=0).stdout
+    runs = [line for line in said.splitlines() if line.startswith("run ")]
+    assert runs
+    assert all(re.search(r", [\d.]+ s of CPU, \d+ MiB of memory", line) for line in runs), runs
+
+
+def test_the_lines_of_doctor_fold_to_the_width_and_cures_do_not() -> None:
+    check = health.Check("box", health.State.WARN, "word " * 40, "a command " * 15)
+    lines = check.lines(60)
+    assert max(len(line) for line in lines[:-1]) <= 60
+    assert all(line.startswith(" " * 14 + "word") for line in lines[1:-1])
+    assert lines[-1].endswith("try: " + "a command " * 15)
+
+
+def test_the_short_debrief_says_who_proposed_where_it_was_not_one_alone(
+    night: tuple[Path, str],
+) -> None:
+    history = fold(journal.read(config.Paths(night[0]).journal("mar5")))
+    closing = debrief.closing(history, locked=False, now=0.0, width=200)
+    assert not any("proposed by" in line for line in closing)
+    claim = msgspec.structs.replace(history.experiments[4].claim, researcher="optuna")
+    history.experiments[4] = msgspec.structs.replace(history.experiments[4], claim=claim)
+    closing = debrief.closing(history, locked=False, now=0.0, width=200)
+    assert "proposed by sweep (2), optuna (1)" in closing

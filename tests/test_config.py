@@ -438,6 +438,8 @@ def test_key_judge_early_stop_and_early_audit() -> None:
 
 
 # test_key_git_…: [git] push has its own in test_push.py.
+# test_key_export_…: [export] live in test_trackers_live.py.
+# test_key_notify_…: [notify] to, on, morning and per_hour in test_notify.py.
 
 
 def test_every_key_has_its_test_and_its_line_in_the_docs() -> None:

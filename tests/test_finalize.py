@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nightlab.cli import main
+from nightlab.cli import finalizing, main
 from nightlab.errors import ConfigError, GitError, LockedError, SandboxError, SealError
 from nightlab.events import FinalStarted, RunFinished
 from nightlab.final import TEST, Finalization, Stage, Word
@@ -201,6 +201,9 @@ def test_the_runs_of_a_finalization_are_nobodys_evidence(tmp_path: Path) -> None
     assert ([e.runs for e in after.experiments.values()], after.noise.df) == before
     assert not used & {run.seed for run in f.runs}
     assert {run.purpose for run in f.runs} == {Purpose.FINAL}
+    assert finalizing._not_needed(f, 0) == []
+    (why,) = finalizing._not_needed(f, 15)  # as the terminal counts them: 24 of 39
+    assert why.startswith("the other 15 were not needed: nothing was dropped")
     assert after.runs == history.runs + len(f.runs)
     assert after.device_seconds > history.device_seconds
 
@@ -215,6 +218,7 @@ def test_a_kept_no_op_is_dropped_and_the_cleaned_code_is_verified(tmp_path: Path
     f, _ = finalize(root)
     assert f.result is not None
     assert f.result.dropped == (3,)
+    assert finalizing._not_needed(f, 15) == []
     assert f.result.chosen == "cleaned"
     assert f.result.word is Word.WIN
     assert f.result.claim.arm == "cleaned"

@@ -237,6 +237,17 @@ def test_a_metric_printed_by_an_imported_module_is_seen(tmp_path: Path) -> None:
     assert config.load(root).objective.metric == "val_loss"
 
 
+def test_every_module_of_an_import_line_is_followed(tmp_path: Path) -> None:
+    root = commit(
+        tmp_path / "p",
+        train__py="import os, evaluate as e, gone\ne.tell()\n",
+        evaluate__py='from os import path, other\ndef tell():\n    print(f"val_loss: {1:.3f}")\n',
+        other__py='print(f"score: {1}")\n',
+    )
+    assert init(root).returncode == 0
+    assert config.load(root).objective.metric == "val_loss"  # other.py is not what os gives
+
+
 def test_a_virtual_environment_and_ignored_data_are_declared(tmp_path: Path) -> None:
     root = tmp_path / "p"
     (root / ".venv" / "bin").mkdir(parents=True)
@@ -397,6 +408,14 @@ def on_a_terminal(root: Path, answers: bytes) -> bytes:
     os.close(master)
     assert process.wait(30) == 0, seen
     return seen
+
+
+def test_a_lone_script_that_nothing_tells_of_is_the_answer_to_enter(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", measure_it__py='print("val_loss:", 3)\n')
+    hint = three_lines(init(root))[2]
+    assert "nightlab init --command 'python measure_it.py'" in hint
+    assert b"[python measure_it.py]" in on_a_terminal(root, b"\n")
+    assert config.load(root).command == "python measure_it.py"
 
 
 def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:

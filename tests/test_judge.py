@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nightlab.errors import ConfigError
-from nightlab.judge import POLICIES, Case, Noise, estimate, open_judge, parse_guard
+from nightlab.judge import POLICIES, Case, Noise, estimate, open_judge, parse_guard, simpler
 from nightlab.judge.contrast import Model, contrast
 from nightlab.model import (
     Action,
     Arm,
     Better,
+    Claim,
     Guard,
     Objective,
     Outcome,
@@ -712,3 +713,14 @@ def test_a_certificate_comes_from_fresh_pairs_only():
     plain = open_judge("explore").decide(case(tried(2.0, 3.0, 3.0), incumbent))
     assert plain.action is Action.KEEP
     assert plain.evidence.e_value is None  # nothing ran beside it
+
+
+@pytest.mark.parametrize(
+    ("removed", "nodes", "is_simpler"),
+    [(2, None, True), (2, -1, True), (2, 0, False), (1, -9, False)],
+)
+def test_what_is_simpler_is_so_for_a_claim_and_for_its_case(removed, nodes, is_simpler):
+    """A glance at the run in flight goes by the claim, the judge afterwards by the case."""
+    size = {"lines_added": 1, "lines_removed": removed, "nodes": nodes}
+    assert simpler(Claim(description="x", **size)) is is_simpler
+    assert simpler(Case(number=2, objective=LOWER, **size)) is is_simpler

@@ -12,19 +12,19 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nightlab import process
 from nightlab.errors import SandboxError
-from nightlab.process import Finished
-from nightlab.sandboxes import Cell, Launch, Options, Sandbox, _seccomp, bubblewrap
+from nightlab.sandboxes import Cell, Options, Sandbox, _seccomp, bubblewrap
 from nightlab.sandboxes._tree import sealed
 from nightlab.sandboxes.bubblewrap import BubblewrapSandbox
 from nightlab.sandboxes.landlock import LandlockSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS, alive, fresh_sleep
+from tests.support import boxed as run
 from tests.support import hidden_behind_links, hides_behind_links
 
 
@@ -43,31 +43,6 @@ needs_bubblewrap = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 @pytest.fixture(scope="module")
 def box() -> BubblewrapSandbox:
     return BubblewrapSandbox()
-
-
-@dataclass
-class Done:
-    launch: Launch
-    finished: Finished
-    text: str
-    broke: str | None
-
-
-def run(sandbox: Sandbox, cell: Cell, wall_s: float = 60) -> Done:
-    launch = sandbox.launch(cell)
-    log = cell.tree.parent / "log.txt"
-    try:
-        finished = process.start(
-            launch.argv, env=launch.env, cwd=launch.cwd, wall_s=wall_s, log=log, grace_s=0.1,
-            memory_bytes=launch.memory_bytes, fsize_bytes=launch.fsize_bytes,
-            pass_fds=launch.pass_fds,
-        ).poll(90)  # fmt: skip
-        assert finished is not None
-        return Done(
-            launch, finished, log.read_text("utf-8", "replace"), sandbox.broke(launch, finished)
-        )
-    finally:
-        launch.cleanup()
 
 
 @pytest.fixture

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from nightlab import process
 from nightlab.errors import SandboxError
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Options, Sandbox, _profile, container
 from nightlab.sandboxes.container import ContainerSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS, alive, fresh_sleep
-from tests.support import hidden_behind_links, hides_behind_links
+from tests.support import boxed, hidden_behind_links, hides_behind_links
 
 # Plays an engine: notes its arguments, a line each, and answers by its first word.
 FAKE = """#!/bin/sh
@@ -247,17 +246,8 @@ def test_podman_keeps_the_contract(
 
 
 def run(sandbox: Sandbox, cell: Cell, wall_s: float = 60) -> tuple[Finished, str, str | None]:
-    launch = sandbox.launch(cell)
-    log = cell.tree.parent / "log.txt"
-    try:
-        finished = process.start(
-            launch.argv, env=launch.env, cwd=launch.cwd, wall_s=wall_s, log=log, grace_s=0.1,
-            memory_bytes=launch.memory_bytes,
-        ).poll(90)  # fmt: skip
-        assert finished is not None
-        return finished, log.read_text("utf-8", "replace"), sandbox.broke(launch, finished)
-    finally:
-        launch.cleanup()
+    done = boxed(sandbox, cell, wall_s)
+    return done.finished, done.text, done.broke
 
 
 def test_podman_keeps_sealed_files_and_the_system_as_they_are(podman: Sandbox, cell: Cell) -> None:

@@ -7,17 +7,17 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nightlab import process
 from nightlab.errors import SandboxError
-from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Options, Sandbox, _landlock, open_sandbox
 from nightlab.sandboxes.landlock import LandlockSandbox
 from nightlab.testing.contracts import SANDBOX_CHECKS
+from tests.support import boxed as run
 from tests.support import hidden_behind_links, hides_behind_links
 
 
@@ -31,27 +31,6 @@ def why_not() -> str:
 
 WHY_NOT = why_not()
 needs_landlock = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-
-
-@dataclass
-class Done:
-    finished: Finished
-    text: str
-    broke: str | None
-
-
-def run(sandbox: Sandbox, cell: Cell) -> Done:
-    launch = sandbox.launch(cell)
-    log = cell.tree.parent / "log.txt"
-    try:
-        finished = process.start(
-            launch.argv, env=launch.env, cwd=launch.cwd, wall_s=60, log=log, grace_s=0.1,
-            fsize_bytes=launch.fsize_bytes, pass_fds=launch.pass_fds,
-        ).poll(90)  # fmt: skip
-        assert finished is not None
-        return Done(finished, log.read_text("utf-8", "replace"), sandbox.broke(launch, finished))
-    finally:
-        launch.cleanup()
 
 
 @pytest.fixture

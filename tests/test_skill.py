@@ -48,6 +48,7 @@ def test_install_writes_what_each_agent_needs_and_uninstall_leaves_nothing(tmp_p
     assert tree(root) == before
     done = skill(root, "install", *EVERY, "--json")
     assert dry["steps"] == done["steps"]
+    assert all("\n+" in step["diff"] for step in dry["steps"])
     assert {step["state"] for step in done["steps"]} == {"written"}
     for folder in (".claude", ".agents", ".gemini", ".opencode"):
         text = (root / folder / "skills/nightlab/SKILL.md").read_text()
@@ -211,3 +212,14 @@ def test_the_stop_hook_holds_its_own_open_session_and_never_for_ever(tmp_path: P
 @pytest.mark.parametrize("said", ["", "{", "[]", '{"cwd": 3}', '{"cwd": "/nowhere"}', "[" * 10**5])
 def test_the_stop_hook_lets_go_where_it_understands_nothing(tmp_path: Path, said: str) -> None:
     assert skill(tmp_path, "stop-hook", stdin=said) == ""
+
+
+def test_a_dry_run_shows_the_very_lines_that_it_would_write(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p")
+    (root / ".mcp.json").write_text('{"mcpServers": {"other": {"command": "x"}}}\n')
+    said = skill(root, "install", "--dry-run")
+    assert '"nightlab": {' in said
+    assert "  +name: nightlab" in said
+    assert '"other"' in said  # what stands around it
+    skill(root, "install")
+    assert "  -name: nightlab" in skill(root, "uninstall", "--dry-run")

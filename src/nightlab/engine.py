@@ -18,6 +18,7 @@ from nightlab.devices import Slot
 from nightlab.errors import ExecutorError, GitError, SandboxError, ScopeError, SealError
 from nightlab.events import (
     Amended,
+    AnyEvent,
     Committed,
     Event,
     Judged,
@@ -33,7 +34,7 @@ from nightlab.executors import Executor
 from nightlab.git import Repo
 from nightlab.history import History
 from nightlab.journal import Journal
-from nightlab.judge import Case, Judge, checks
+from nightlab.judge import Case, Judge, checks, simpler
 from nightlab.model import (
     Action,
     Arm,
@@ -64,8 +65,9 @@ _VERDICTS = {
 class Engine:
     """One study, opened for writing. Not thread-safe: one thread drives it.
 
-    ``history`` is the fold of ``journal`` and is kept up to date by ``record``. ``now``
-    gives Unix seconds; only for what people read, durations never come from it.
+    ``history`` is the fold of ``journal`` and is kept up to date by ``record``, which then tells
+    ``listeners``: they are quick and do not raise. ``now`` gives Unix seconds; only for what
+    people read, durations never come from it.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Engine:
         self.judge = judge
         self.now = now
         self.study = history.study
+        self.listeners: list[Callable[[AnyEvent], None]] = []
         self.rig = Rig(repo, paths, settings, self.study, executor, sandbox)
         self._protected = Protected(paths.root, history.started.protected)
         self._scope_at: tuple[str, dict[str, str]] = ("", {})
@@ -98,7 +101,10 @@ class Engine:
     def record(self, event: Event) -> None:
         """Append to the journal, durably, and fold. Raises JournalError; then nothing happened."""
         stamped = self.journal.append(_at(event, self.now()))
-        self.history.apply(stamped)  # type: ignore[arg-type]  # every Event subclass is in AnyEvent
+        known: AnyEvent = stamped  # type: ignore[assignment]  # every Event subclass is in it
+        self.history.apply(known)
+        for tell in self.listeners:
+            tell(known)
 
     # -- propose
 
@@ -258,7 +264,7 @@ class Engine:
             elapsed_s,
             level=level,
             audited=early.drawn(self.study.tag, started.run, self.settings.early_audit),
-            simpler=claim.lines_removed > claim.lines_added,
+            simpler=simpler(claim),
             sigma=self.history.noise.overall[0],
         )
         if attempt.early is not None and not attempt.early.audited:

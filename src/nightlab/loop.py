@@ -73,7 +73,7 @@ class Loop:
         self._run_s = 0.0
         self._storms = Storms(engine)
         self._inbox_at = 0.0
-        self._pulse = Pulse(engine.paths.live(engine.study.tag))
+        self._pulse = Pulse(engine.paths.live(engine.study.tag), bounds)
 
     @property
     def executor(self) -> Executor:

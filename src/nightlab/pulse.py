@@ -12,10 +12,12 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nightlab import cases
+from nightlab.budget import Bounds
 from nightlab.engine import Engine
 from nightlab.model import Curve
 from nightlab.runs.attempt import Attempt
@@ -27,8 +29,9 @@ _TAIL = 12
 class Pulse:
     """Writes the file for one session of a lab; ``close`` removes it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bounds: Bounds) -> None:
         self._path = path
+        self._bounds = asdict(bounds)
         self._next = 0.0
 
     def beat(self, engine: Engine, active: Sequence[Attempt], doing: str) -> None:
@@ -40,7 +43,8 @@ class Pulse:
             "at": engine.now(),
             "pid": os.getpid(),
             "doing": doing,
-            "runs": [_of(engine, one) for one in active],
+            "bounds": self._bounds,
+            "runs": [of(engine, one) for one in active],
         }
         draft = self._path.with_name(f".{self._path.name}")
         with suppress(OSError):
@@ -53,7 +57,8 @@ class Pulse:
             self._path.unlink(missing_ok=True)
 
 
-def _of(engine: Engine, attempt: Attempt) -> dict[str, Any]:
+def of(engine: Engine, attempt: Attempt) -> dict[str, Any]:
+    """One run in flight, as screens show it; curves are points of (seconds, value)."""
     started, study = attempt.started, engine.study
     experiment = engine.history.experiments[started.occasion]
     curve = attempt.track.curve(engine.rig.curve_names)

@@ -90,6 +90,10 @@ def status(history: History, *, locked: bool, now: float, program: str = "") -> 
         "phase": _phase(history, program, now if locked else history.last_at),
         "plateau": _plateau(history),
         "backlog": _backlog(history),
+        "priors": [
+            {"source": p.source, "form": p.form, "rows": p.rows, "ideas": len(p.ideas)}
+            for p in history.priors.values()
+        ],
     }
 
 

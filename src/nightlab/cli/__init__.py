@@ -11,9 +11,10 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from nightlab import __version__
@@ -29,7 +30,7 @@ from nightlab.cli import (
     running,
     serving,
     setting_up,
-    watching,
+    ui,
 )
 from nightlab.errors import (
     EXIT_BUG,
@@ -58,8 +59,31 @@ _MACHINE = {
     errno.EISDIR: "ls -ld . .nightlab",
 }
 
-app = typer.Typer(
+
+class _PlainHelp:
+    """Its ``--help`` is shown as the other flags are: without a type beside it."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.metavar = ""
+        return option
+
+
+class _Verb(_PlainHelp, TyperCommand): ...
+
+
+class _Verbs(_PlainHelp, TyperGroup): ...
+
+
+class _App(typer.Typer):
+    def command(self, *args: Any, **options: Any) -> Any:
+        return super().command(*args, cls=_Verb, **options)
+
+
+app = _App(
     name="nightlab",
+    cls=_Verbs,
     no_args_is_help=False,
     add_completion=False,
     rich_markup_mode="rich",
@@ -111,7 +135,7 @@ for _group in (
     serving,
     checking,
     demonstrating,
-    watching,
+    ui,
 ):
     _group.register(app)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 from nightlab import scope
@@ -66,6 +67,7 @@ def closing(history: History, *, locked: bool, now: float, width: int) -> list[s
     facts = report.facts(history, locked=locked, now=now)
     lines = report.short(history, locked=locked, now=now).splitlines()
     lines = [folded for line in lines for folded in fold(line, "", width)]
+    lines += [folded for line in _proposed(history) for folded in fold(line, "", width)]
     for found in facts.discoveries[:_KEEPS]:
         effect = f"{found.effect:+.3g}" if found.effect is not None else ""
         text = f"{effect:<9} {found.description}"
@@ -73,6 +75,14 @@ def closing(history: History, *, locked: bool, now: float, width: int) -> list[s
     if len(facts.discoveries) > _KEEPS:
         lines.append(f"  and {len(facts.discoveries) - _KEEPS} more, in the report")
     return lines
+
+
+def _proposed(history: History) -> list[str]:
+    """Who proposed how much, where it was not one alone: a fallback took over, or two share."""
+    by = Counter(e.claim.researcher for e in history.settled() if e.number > 1)
+    if len(by) < 2:
+        return []
+    return ["proposed by " + ", ".join(f"{name} ({count})" for name, count in by.most_common())]
 
 
 def failed_baseline(engine: Engine) -> tuple[list[str], NightlabError]:

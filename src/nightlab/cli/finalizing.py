@@ -25,7 +25,7 @@ _EXAMPLES = """[bold]Examples[/bold]
 
 Interrupted, the same command goes on where it was. Once it is over, it prints the result.
 
-Exit codes: 0 a win, 1 an error, 2 usage, 3 a bug, 4 no win (or nothing was kept),
+Exit codes: 0 a win, 1 an error, 2 usage, 3 a bug, 4 no win (or nothing was kept), \
 130 interrupted."""
 
 
@@ -85,6 +85,7 @@ def finalize(
         seconds = None if device_hours is None else device_hours * 3600
         wish = Wish(pairs=pairs, device_s=seconds, again=again)
         f = Finalizer(engine, wish, teller.watch).run()
+        teller.tell(*_not_needed(f, teller.left))
         _show(place, engine.history, teller, as_json=as_json)
     except KeyboardInterrupt:
         teller.tell("the runs so far are kept: nightlab finalize goes on where it was")
@@ -119,6 +120,7 @@ class _Teller:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self.began = False
+        self.left = 0  # runs that were still expected after the last one
 
     def tell(self, *lines: str) -> None:
         base.say(*lines, stderr=self.as_json)
@@ -129,7 +131,8 @@ class _Teller:
             self.tell(*_opening(f))
         elif run is not None:
             self._erase()
-            self.tell(_line(f, turn, run))
+            text, self.left = _line(f, turn, run)
+            self.tell(text)
         elif base.is_terminal() and not self.as_json:
             sys.stdout.write(f"… {turn.stage}: {turn.arm}, seed {turn.seed}\r")
             sys.stdout.flush()
@@ -179,7 +182,8 @@ def _why_not(f: Finalization) -> str:
     return "no device time for it (--device-hours gives more)"
 
 
-def _line(f: Finalization, turn: Turn, run: Run) -> str:
+def _line(f: Finalization, turn: Turn, run: Run) -> tuple[str, int]:
+    """A run in a line, and how many are expected after it."""
     from nightlab.cli import words  # noqa: PLC0415  loaded on use
     from nightlab.final import NOT_TESTED, TEST, expected  # noqa: PLC0415
 
@@ -193,7 +197,15 @@ def _line(f: Finalization, turn: Turn, run: Run) -> str:
     elif any(note.startswith(NOT_TESTED) for note in run.notes):
         said += ", test failed"
     done = len(f.measured)
-    return (
+    text = (
         f"{done:>3}/{done + runs:<4} {turn.stage:<8} {turn.arm:<12} seed {turn.seed}  {said}  "
         f"in {words.seconds(run.duration_s)}, about {words.seconds(left_s)} left"
     )
+    return text, runs
+
+
+def _not_needed(f: Finalization, left: int) -> list[str]:
+    """Why it is over before the last run that could have come."""
+    if not left or f.result is None or (f.cleaned is not None and f.cleaned.commit):
+        return []
+    return [f"the other {left} were not needed: nothing was dropped, so nothing is verified again"]

@@ -12,8 +12,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, devices, expression, git, journal, process, project, sandboxes, scope
+from nightlab import (
+    config,
+    devices,
+    expression,
+    git,
+    journal,
+    notify,
+    process,
+    project,
+    sandboxes,
+    scope,
+)
 from nightlab.cli import remarks, words
+from nightlab.cli.debrief import fold as folded
 from nightlab.config import Paths, Settings
 from nightlab.errors import NightlabError
 from nightlab.git import Repo
@@ -58,22 +70,28 @@ class Check:
     text: str
     cure: str = ""
 
-    def lines(self) -> list[str]:
-        said = [f"{_MARKS[self.state]} {self.name:<11} {' '.join(self.text.split())}"]
+    def lines(self, width: int) -> list[str]:
+        """Folded to the width; the cure is a command to copy, and stays in one piece."""
+        said = folded(self.text, f"{_MARKS[self.state]} {self.name:<11} ", width)
         return [*said, f"  {'':<11} try: {self.cure}"] if self.cure else said
 
     def as_dict(self) -> dict[str, Any]:
         return {"name": self.name, "state": self.state, "text": self.text, "cure": self.cure}
 
 
-def examine(folder: Path) -> list[Check]:
-    """Everything, in the order in which a night needs it. Never raises for what it finds."""
+def examine(folder: Path, *, send: bool = False) -> list[Check]:
+    """Everything, in the order in which a night needs it. Never raises for what it finds.
+
+    With ``send`` every address of ``[notify] to`` gets a message.
+    """
     root = config.find_root(folder)
     repo, found = _repository(root or folder)
     settings, configured = _configuration(root, folder)
     checks = [_git(), found, _python(), configured]
     if settings is not None and root is not None:
         checks += [*_project(root, settings, repo), *_researcher(root, settings, repo)]
+    if settings is not None:
+        checks += _messages(settings, send=send)
     checks += [*_sandboxes(settings), _memory(settings), _disk(root or folder), _devices()]
     if root is not None:
         checks += _studies(Paths(root))
@@ -230,6 +248,18 @@ def _metric(root: Path, settings: Settings) -> Check:
     metric = next(part for part in parts if part not in found.metrics)
     cure = f"nothing, if a run prints a line `{metric}: value`; the first run will tell"
     return Check("metric", State.WARN, f"{text}; not seen in the source", cure)
+
+
+def _messages(settings: Settings, *, send: bool) -> Iterator[Check]:
+    """Whether a person who is elsewhere can be told."""
+    if not settings.notify.to and send:
+        cure = '[notify] to = ["$NIGHTLAB_NOTIFY_URL"]; see docs/configuration.md'
+        yield Check("notify", State.BAD, "nightlab.toml names nobody to tell", cure)
+    for name, wrong in notify.try_out(settings.notify, send=send):
+        cure = f'see why: uvx apprise -vv -b test "${name}"' if send else f"export {name}='…'"
+        well = "a test message was taken" if send else "nightlab doctor --notify tries it"
+        state = State.BAD if wrong else State.OK
+        yield Check("notify", state, wrong or f"${name}: {well}", cure if wrong else "")
 
 
 def _sandboxes(settings: Settings | None) -> Iterator[Check]:

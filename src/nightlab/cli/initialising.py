@@ -262,17 +262,19 @@ def _sealed_by(evaluator: evaluators.Evaluator | None, *, ask: bool) -> str:
 
 
 def _need_command(root: Path, found: Found, *, ask: bool) -> str:
+    lone = [path.name for path in root.glob("*.py")]
+    usual = f"python {shlex.quote(lone[0])}" if len(lone) == 1 else ""
     if ask:
         shown = f" (for example: python {found.scripts[0]})" if found.scripts else ""
-        return answer(f"Which command trains and prints the metric?{shown}")
+        return answer(f"Which command trains and prints the metric?{shown}", usual=usual)
     why = (
         f"several scripts could be meant: {', '.join(found.scripts[:6])}"
         if found.scripts
         else f"no script in {root} was recognised"
     )
-    name = found.scripts[0] if found.scripts else "train.py"
+    command = usual or f"python {found.scripts[0] if found.scripts else 'train.py'}"
     raise UsageError(
-        "which command to run is not clear", why, f"nightlab init --command 'python {name}'"
+        "which command to run is not clear", why, f"nightlab init --command {shlex.quote(command)}"
     )
 
 
@@ -322,15 +324,17 @@ def _need_direction(metric: str, *, ask: bool) -> Better:
     )
 
 
-def answer(question: str, choices: Sequence[str] = ()) -> str:
+def answer(question: str, choices: Sequence[str] = (), *, usual: str = "") -> str:
     """Ask until there is an answer, one of ``choices`` where there are any.
+
+    Nothing but Enter answers ``usual``, where there is one.
 
     Raises KeyboardInterrupt at the end of the input.
     """
-    options = f" [{'/'.join(choices)}]" if choices else ""
+    options = f" [{'/'.join(choices) or usual}]" if choices or usual else ""
     while True:
         try:
-            given = input(f"{clean(question)}{options} ").strip()
+            given = input(f"{clean(question)}{clean(options)} ").strip() or usual
         except EOFError as error:
             base.say("")
             raise KeyboardInterrupt from error

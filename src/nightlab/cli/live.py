@@ -7,7 +7,7 @@ constant time; ``Frame`` draws it elsewhere, to whatever size the terminal has t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,29 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from nightlab import budget, views
+from nightlab import budget, pulse, views
+from nightlab.budget import Bounds
 from nightlab.cli import words
 from nightlab.history import History
 from nightlab.loop import Loop
-from nightlab.model import Experiment, Verdict
+from nightlab.model import Experiment, Purpose, Verdict
 from nightlab.process import clean
 
 VERDICTS = 8  # as many as are shown where the terminal is high enough
 _STOPPING = " (Ctrl-C again: stop it now)"
 _FIXED_LINES = 13  # of the frame, beside the verdicts and the runs
+_RUN_LINES = 5  # of a run, beside its curves
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_CELLS = 32
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A curve as a line of blocks, on one scale with the other one; ``last`` is its last value."""
+
+    name: str
+    blocks: str
+    last: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Running:
     what: str
     elapsed_s: float
     last_line: str
+    curves: tuple[Drawn, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,17 +77,35 @@ class Snapshot:
 
 def snapshot(loop: Loop, began: float) -> Snapshot:
     """The loop as it is. ``began`` is the session's start on the monotonic clock."""
-    history = loop.history
+    return of(
+        loop.history,
+        doing=f"{loop.doing}{_STOPPING if loop.stopping and loop.active else ''}",
+        runs=[pulse.of(loop.engine, active) for active in loop.active],
+        bounds=loop.bounds,
+        now=loop.engine.now(),
+        session_s=time.monotonic() - began,
+    )
+
+
+def of(
+    history: History,
+    *,
+    doing: str,
+    runs: Sequence[dict[str, Any]],
+    bounds: Bounds,
+    now: float,
+    session_s: float,
+) -> Snapshot:
+    """A study as it is at ``now``; ``runs`` are those in flight as ``pulse`` tells them."""
     metric = history.study.objective.metric
     baseline, incumbent = history.baseline, history.incumbent
-    now = loop.engine.now()
     return Snapshot(
         title=history.study.tag,
         metric=metric,
         better=history.study.objective.better.value,
-        doing=f"{loop.doing}{_STOPPING if loop.stopping and loop.active else ''}",
+        doing=doing,
         alarm=views.paused(history) is not None,
-        runs=tuple(_running(loop)),
+        runs=tuple(map(_running, runs)),
         budget_s=history.study.budget_s,
         deadline_s=history.study.deadline_s,
         baseline=views.spread(baseline.runs, metric) if baseline else None,
@@ -83,24 +115,50 @@ def snapshot(loop: Loop, began: float) -> Snapshot:
         sigma=history.noise.sigma,
         counts=words.counts(history),
         verdicts=tuple(_last(history, VERDICTS)),
-        left=words.left(loop.bounds, budget.left(loop.bounds, history, now)),
-        session_s=time.monotonic() - began,
+        left=words.left(bounds, budget.left(bounds, history, now)),
+        session_s=session_s,
         warning=history.warnings[-1].text if history.warnings else "",
     )
 
 
-def _running(loop: Loop) -> Iterator[Running]:
-    for active in loop.active:
-        started = active.started
-        experiment = loop.history.experiments.get(started.occasion)
-        title = f"exp {started.occasion} · {words.purpose(started.purpose, started.check)}"
-        tail = active.job.tail(1)
-        yield Running(
-            title=f"{title} · seed {started.seed} · {active.slot.name}",
-            what=experiment.claim.description if experiment else "",
-            elapsed_s=active.job.elapsed_s(),
-            last_line=tail[-1] if tail else "",
-        )
+def _running(run: dict[str, Any]) -> Running:
+    purpose = words.purpose(Purpose(run["purpose"]), run["check"] or "")
+    return Running(
+        title=f"exp {run['experiment']} · {purpose} · seed {run['seed']} · {run['device']}",
+        what=run["description"],
+        elapsed_s=run["elapsed_seconds"],
+        last_line=run["tail"][-1] if run["tail"] else "",
+        curves=tuple(_drawn(run["curve"], run["incumbent_curve"])),
+    )
+
+
+def _drawn(ours: dict[str, Any] | None, theirs: dict[str, Any] | None) -> Iterator[Drawn]:
+    """The run's curve above its incumbent's: the same seconds and the same values on both."""
+    if ours is None:
+        return
+    both = [curve["points"] for curve in (ours, theirs) if curve]
+    end = max(points[-1][0] for points in both)
+    values = [value for points in both for _, value in points]
+    for name, curve in ((ours["name"], ours), ("incumbent", theirs)):
+        if curve is not None:
+            blocks = _blocks(curve["points"], end, min(values), max(values))
+            yield Drawn(name, blocks, words.number(curve["points"][-1][1]))
+
+
+def _blocks(points: Sequence[Sequence[float]], end_s: float, low: float, high: float) -> str:
+    """What was printed last at each of ``_CELLS`` times until ``end_s``, as the height of a block.
+
+    Blank before the first value and after the last.
+    """
+    height = (high - low) or 1.0
+    cells = []
+    for cell in range(_CELLS):
+        start = end_s * cell / _CELLS
+        before = [value for at, value in points if at <= end_s * (cell + 1) / _CELLS]
+        shown = before and start <= points[-1][0]
+        level = (before[-1] - low) / height if shown else 0.0
+        cells.append(_BLOCKS[round(level * (len(_BLOCKS) - 1))] if shown else " ")
+    return "".join(cells)
 
 
 def _last(history: History, most: int) -> Iterator[Experiment]:
@@ -138,7 +196,8 @@ class Frame:
         yield from self._standing(width)
         yield Text("")
         height = console.size.height
-        room = max(1, (height - _FIXED_LINES - 5 * len(shown.runs)) // 2)
+        runs = sum(_RUN_LINES + len(run.curves) for run in shown.runs)
+        room = max(1, (height - _FIXED_LINES - runs) // 2)
         for experiment in reversed(shown.verdicts[: min(VERDICTS, room)]):
             yield from self._verdict(experiment, width)
         if shown.warning:
@@ -160,6 +219,9 @@ class Frame:
             max(10, width - len(tail) - 1),
             over=over,
         ).append(tail, "magenta" if over else "none")
+        for number, curve in enumerate(run.curves):
+            text = f"  {_line(curve.name)[:14]:<14} {curve.blocks} {curve.last}"
+            yield _cut(text, width, "dim" if number else "cyan")
         yield _cut(f"  {_line(run.last_line)}", width, "dim")
 
     def _standing(self, width: int) -> RenderResult:

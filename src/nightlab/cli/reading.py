@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         rich_help_panel=base.NIGHT,
         epilog="[bold]Examples[/bold]\n  nightlab status\n"
+        "  nightlab status --watch   follow a running lab from another terminal\n"
         "  nightlab status --json | jq .incumbent.mean",
     )(status)
     app.command(
@@ -58,11 +59,23 @@ def register(app: typer.Typer) -> None:
     )(export)
 
 
-def status(directory: Directory = None, tag: Tag = None, as_json: AsJson = False) -> int:
+def status(
+    directory: Directory = None,
+    tag: Tag = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", metavar="", help="Go on showing it until the lab ends."),
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
     """Where the study stands: running or not, incumbent, noise, counts."""
     from nightlab import contexts, views  # noqa: PLC0415  loaded on use
 
     place = base.place(directory, tag)
+    if watch:
+        from nightlab.cli import watching  # noqa: PLC0415  loaded on use
+
+        return watching.watch(place, as_json=as_json)
     found = views.status(
         place.history(),
         locked=place.locked(),

@@ -22,10 +22,10 @@ _EXAMPLES = """[bold]Examples[/bold]
   nightlab run --researcher sweep --tag bigger
   nightlab run --json | jq .verdict   one object per experiment
 
-Without a bound it runs until it is stopped. Ctrl-C once: the run in flight finishes first.
+Without a bound it runs until it is stopped. Ctrl-C once: the run in flight finishes first. \
 Twice: it is stopped at once. The same command goes on later, and nothing is lost.
 
-Exit codes: 0 done, 1 an error (also a baseline that does not run), 2 usage, 3 a bug,
+Exit codes: 0 done, 1 an error (also a baseline that does not run), 2 usage, 3 a bug, \
 4 the end came without a keep, 130 interrupted."""
 
 

@@ -93,7 +93,7 @@ def skill(
         Scope, typer.Option("--scope", help="For this project, or for you everywhere.")
     ] = Scope.PROJECT,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", metavar="", help="Say what would change; change nothing.")
+        bool, typer.Option("--dry-run", metavar="", help="Show what would change; change nothing.")
     ] = False,
     directory: Directory = None,
     as_json: AsJson = False,
@@ -153,7 +153,14 @@ def _tell(steps: list[Step], told: list[str], *, dry_run: bool, as_json: bool) -
     refused = [step for step in steps if step.state in ("refused", "kept")]
     if as_json:
         listed = [
-            {"path": s.path, "what": s.what, "state": s.state, "why": s.why or None} for s in steps
+            {
+                "path": s.path,
+                "what": s.what,
+                "state": s.state,
+                "why": s.why or None,
+                "diff": s.diff or None,
+            }
+            for s in steps
         ]
         base.emit({"dry_run": dry_run, "steps": listed, "then": told})
     else:
@@ -162,6 +169,8 @@ def _tell(steps: list[Step], told: list[str], *, dry_run: bool, as_json: bool) -
             state = "is there already" if step.state == "there" else f"{would}{step.state}"
             why = f": {step.why}" if step.why else ""
             base.say(f"{step.path}  {step.what} {state}{why}")
+            if dry_run:
+                base.say(*(f"  {line}" for line in step.diff.splitlines()))
         base.say(*(told if steps else ["nothing to do"]))
     return EXIT_ERROR if refused else EXIT_DONE
 

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, contexts, lab, views
+from nightlab import config, contexts, journal, lab, notify, views
 from nightlab.budget import Bounds
 from nightlab.cli import base, debrief, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
@@ -28,6 +28,7 @@ from nightlab.errors import (
     ResearcherError,
 )
 from nightlab.events import AnyEvent, Paused, Settled, Warned
+from nightlab.exchange.trackers.live import Live, check_tracker
 from nightlab.history import History
 from nightlab.loop import Ending, Loop
 from nightlab.researchers import EMBEDDED, RESEARCHERS, Researcher, open_researcher
@@ -71,6 +72,8 @@ def hold(plan: Plan) -> int:
     """
     researcher = open_researcher(researcher_settings(plan.settings))
     stand_in = fallback(plan.settings)
+    services = notify.open_services(plan.settings.notify)
+    check_tracker(plan.settings.live)
     opened = lab.open_study(plan.root, tag=plan.tag, settings=plan.settings)
     engine = opened.engine
     try:
@@ -78,7 +81,7 @@ def hold(plan: Plan) -> int:
             _rehearse(plan.settings, engine)
         lines = debrief.opening(opened, researcher.name, plan.bounds, base.width())
         base.say(*lines, "", stderr=plan.mode is Mode.JSON)
-        watcher = _Watcher(engine, plan.mode)
+        watcher = _Watcher(engine, plan.mode, services)
         try:
             ending = Loop(engine, researcher, plan.bounds, watcher.watch, stand_in).run()
         finally:
@@ -150,10 +153,11 @@ def exit_code(history: History, ending: Ending) -> int:
 class _Watcher:
     """What the loop calls as it goes. It only leaves things for the screen to write."""
 
-    def __init__(self, engine: Engine, mode: Mode) -> None:
+    def __init__(self, engine: Engine, mode: Mode, services: Sequence[notify.Service] = ()) -> None:
+        self._beside = (notify.Notifier(engine, services), Live(engine))
         self._history = engine.history
         self._mode = mode
-        self._follower = follow.Follower(engine.journal.path)
+        self._follower = journal.Tail(engine.journal.path, after=engine.history.last_seq)
         self.screen = Screen(live=mode is Mode.LIVE)
         self._began = time.monotonic()
         self._next = 0.0
@@ -161,16 +165,18 @@ class _Watcher:
         self._every_s = _EVERY_SLOW_S if slow else _EVERY_S
 
     def watch(self, loop: Loop) -> None:
+        for one in self._beside:
+            one.watch()
         self._tell()
         if self.screen.is_live and time.monotonic() >= self._next:
             self._next = time.monotonic() + self._every_s
             self._draw(loop)
 
     def _draw(self, loop: Loop) -> None:
-        from nightlab.cli import live  # noqa: PLC0415  it imports rich
+        from nightlab.cli.live import Frame, snapshot  # noqa: PLC0415  it imports rich
 
-        shown = live.snapshot(loop, self._began)
-        self.screen.frame(lambda: live.Frame(shown))
+        shown = snapshot(loop, self._began)
+        self.screen.frame(lambda: Frame(shown))
 
     def _tell(self) -> None:
         for event in self._follower.new():
@@ -190,9 +196,11 @@ class _Watcher:
             json_line(self.screen, views.row(experiment, metric))
 
     def close(self) -> None:
-        """Tell the last events."""
+        """Tell the last events, here and elsewhere."""
         self._tell()
-        self._follower.close()
+        for one in self._beside:
+            for text in one.close():
+                self.screen.line(text)
         self.screen.close()
 
 

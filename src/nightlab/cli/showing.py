@@ -116,8 +116,12 @@ def _run(run: Run, metric: str, reason: str) -> str:
         f"run {run.id:<6} {value}, {words.purpose(run.purpose)}, seed {run.seed}, "
         f"{words.seconds(run.duration_s)} on {run.device}"
     )
+    if run.cpu_s is not None:
+        text += f", {words.seconds(run.cpu_s)} of CPU"
+    if run.peak_memory_bytes is not None:
+        text += f", {words.size(run.peak_memory_bytes)} of memory"
     if run.peak_gpu_bytes is not None:
-        text += f", {run.peak_gpu_bytes / 1024**3:.1f} GiB of its memory"
+        text += f", {words.size(run.peak_gpu_bytes)} of the GPU's"
     notes = "; ".join(filter(None, ("" if run.detail == reason else run.detail, *run.notes)))
     return f"{text}: {notes}" if notes else text
 

@@ -6,6 +6,12 @@ from typing import Any
 
 from nightlab.cli import words
 
+_STAGES = {  # of nightlab.plateau, as a person would say what is asked for
+    "refine": "build on what was kept",
+    "change category": "leave what was tried last",
+    "restart": "start again from a near miss",
+    "moonshot": "bold ideas only",
+}
 _FRONT = 8  # lines of a Pareto front
 
 
@@ -18,7 +24,7 @@ def status(found: dict[str, Any]) -> list[str]:
         f"baseline   {words.spread(found['baseline'])}",
         f"incumbent  {_incumbent(found['incumbent'])}",
         f"gain       {words.short(found['gain'])}; {_noise(found['noise'])}",
-        f"tried      {_counts(counts)}; {words.count(found['runs'], 'run')}",
+        f"tried      {_counts(found)}; {words.count(found['runs'], 'run')}",
         f"cost       {words.cost(found['cost'])}",
         *_per_keep(found["cost"]),
         *_asked(found["cost"]),
@@ -87,7 +93,12 @@ def _directions(found: dict[str, Any]) -> list[str]:
             lines.append(f"phase      {where}: {done}; {', '.join(phase['rules'])}")
         lines += [f"warning    program.md: {text}" for text in phase["warnings"]]
     since = words.count(at["since_keep"], "experiment")
-    lines.append(f"plateau    {at['stage']}: {since} since the last keep")
+    lines.append(f"plateau    {at['stage']} ({_STAGES[at['stage']]}): {since} since the last keep")
+    lines += [
+        f"prior      {p['source']}: {words.count(p['rows'], 'row')} of another loop, "
+        f"{words.count(p['ideas'], 'idea')} of it known to the researcher"
+        for p in found["priors"]
+    ]
     if backlog["open"]:
         wait = "waits" if backlog["open"] == 1 else "wait"
         lines.append(f"backlog    {words.count(backlog['open'], 'idea')} {wait}")
@@ -158,8 +169,20 @@ def _running(run: dict[str, Any]) -> str:
     return f"{what}, for {words.seconds(elapsed)}" if elapsed is not None else f"{what}: cut short"
 
 
-def _counts(counts: dict[str, Any]) -> str:
+def _counts(found: dict[str, Any]) -> str:
+    """As the report counts: the baseline is no change, and no keep."""
+    counts, baseline = dict(found["experiments"]), found["baseline"]
+    first = "keep" if found["incumbent"] is not None else "crash"
+    if baseline is not None and counts["total"]:
+        counts["total"] -= 1
+        counts[first] -= 1
     verdicts = ", ".join(
-        f"{counts[name]} {name}" for name in ("keep", "discard", "inconclusive", "crash")
+        f"{counts[name]} {word}"
+        for name, word in (
+            ("keep", "kept"),
+            ("discard", "discarded"),
+            ("inconclusive", "inconclusive"),
+            ("crash", "crashed"),
+        )
     )
-    return f"{words.count(counts['total'], 'experiment')}, the baseline included: {verdicts}"
+    return f"the baseline and {words.count(counts['total'], 'change')}: {verdicts}"

@@ -70,6 +70,12 @@ def seconds(value: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
+def size(value: int) -> str:
+    """``312 MiB``, ``1.4 GiB``."""
+    mib = value / 1024**2
+    return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.1f} GiB"
+
+
 def clock(at: float) -> str:
     """The time of day, 24 hours, local."""
     return time.strftime("%H:%M:%S", time.localtime(at))

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nightlab.config import final, values
+from nightlab.config import final, notify, values
 from nightlab.config.asking import asking
 from nightlab.config.final import Final
 from nightlab.config.keys import KEYS, check_keys
+from nightlab.config.notify import Notify
 from nightlab.config.paths import (
     CONFIG_NAME,
     STATE_NAME,
@@ -30,6 +31,7 @@ __all__ = [
     "KEYS",
     "STATE_NAME",
     "Final",
+    "Notify",
     "Paths",
     "Settings",
     "asking",
@@ -81,6 +83,8 @@ class Settings:
     slots: int | None = None
     push: str = ""
     final: Final = field(default_factory=Final)
+    notify: Notify = field(default_factory=Notify)
+    live: str = ""
 
 
 def load(root: Path) -> Settings:
@@ -160,6 +164,8 @@ def parse(table: Mapping[str, Any]) -> Settings:
         slots=slots,
         push=values.remote(table.get("git", {}).get("push", "")),
         final=final.read(table.get("final", {}), _seen(study, objective)),
+        notify=notify.read(table.get("notify", {})),
+        live=values.tracker(table.get("export", {}).get("live", "")),
     )
 
 

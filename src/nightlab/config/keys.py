@@ -72,6 +72,8 @@ KEYS: dict[str, dict[str, type | tuple[type, ...]]] = {
     },
     "devices": {"slots": int},
     "git": {"push": str},
+    "export": {"live": str},
+    "notify": {"to": list, "on": list, "morning": str, "per_hour": int},
     "final": {
         "command": str,
         "budget": (str, int, float),

@@ -50,6 +50,10 @@ class Paths:
         """What a running lab does now, for screens; gone when it ends."""
         return self.study(tag) / "live.json"
 
+    def notified(self, tag: str) -> Path:
+        """What was told to a person who is elsewhere, and when."""
+        return self.study(tag) / "notified.json"
+
     def run(self, tag: str, run_id: int) -> Path:
         return self.study(tag) / "runs" / f"{run_id:06d}"
 

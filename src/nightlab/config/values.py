@@ -181,3 +181,17 @@ def remote(value: str) -> str:
     if value and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", value):
         raise bad("[git] push", value, 'the name of a remote, like "origin"')
     return value
+
+
+def tracker(value: str) -> str:
+    """An experiment tracker and, after a colon, its place: a URI or a folder; "" for none."""
+    name, _, place = value.partition(":")
+    if value and name not in ("mlflow", "wandb", "tensorboard"):
+        raise bad("[export] live", name, 'a tracker and its place, like "tensorboard:runs"')
+    if "@" in place.partition("://")[2].partition("/")[0]:
+        raise ConfigError(
+            "[export] live holds a user name or a password",
+            "secrets are kept in your environment, not in a file",
+            "take them out there; for mlflow: export MLFLOW_TRACKING_USERNAME=… and …_PASSWORD=…",
+        )
+    return value

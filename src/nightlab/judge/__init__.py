@@ -15,7 +15,7 @@ from nightlab.judge.evidence import estimate, fair
 from nightlab.judge.greedy import GreedyJudge
 from nightlab.judge.guards import parse_guard, veto
 from nightlab.judge.margin import PricedJudge
-from nightlab.judge.sequential import Policy, SequentialJudge
+from nightlab.judge.sequential import Policy, SequentialJudge, simpler
 
 __all__ = [
     "POLICIES",
@@ -28,6 +28,7 @@ __all__ = [
     "noise_of",
     "open_judge",
     "parse_guard",
+    "simpler",
     "veto",
 ]
 

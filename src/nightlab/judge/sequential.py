@@ -16,7 +16,7 @@ from nightlab.judge.baseline import calibrate
 from nightlab.judge.case import Case
 from nightlab.judge.evidence import Look, fair, look, say
 from nightlab.judge.guards import veto
-from nightlab.model import Action, Arm, Decision, Evidence, Outcome, Run, Value, Want
+from nightlab.model import Action, Arm, Claim, Decision, Evidence, Outcome, Run, Value, Want
 from nightlab.stats import t_threshold
 
 _PATIENCE = 10.0  # experiments
@@ -229,7 +229,7 @@ def beside(case: Case) -> int:
     return sum(run.occasion == case.number for run in case.incumbent)
 
 
-def simpler(case: Case) -> bool:
+def simpler(case: Case | Claim) -> bool:
     """Whether the change leaves fewer lines, and a smaller syntax tree where one is known.
 
     Lines alone could be saved by writing two in one.

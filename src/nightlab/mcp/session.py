@@ -17,12 +17,14 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from nightlab import lab
+from nightlab import lab, notify
 from nightlab.budget import Bounds
 from nightlab.config import Paths, Settings
 from nightlab.contexts import Words
 from nightlab.engine import Engine
 from nightlab.errors import GitError, NightlabError
+from nightlab.events import Warned
+from nightlab.exchange.trackers.live import Live
 from nightlab.loop import Ending, Loop
 from nightlab.mcp.client import Client, Submission
 from nightlab.model import Answer, Experiment
@@ -51,6 +53,7 @@ class Session:
         )
         self.engine = self.opened.engine
         self.history = self.engine.history
+        self._beside = (notify.Notifier(self.engine, _services(self.engine)), Live(self.engine))
         self.client = Client(client, self.history.accounts)
         self.loop = Loop(self.engine, self.client, bounds, self._watch)
         self.ending: Ending | None = None
@@ -140,6 +143,8 @@ class Session:
         if self._words is not None:
             self._words.close()
         self._unmark()
+        for one in self._beside:
+            one.close()
         self.engine.journal.close()
         if self.history.incumbent is not None:
             self.debriefed = debrief(self.engine)
@@ -147,6 +152,8 @@ class Session:
 
     def _watch(self, _loop: Loop) -> None:
         """Between two turns of the loop."""
+        for one in self._beside:
+            one.watch()
         self._resolve()
         self._mark()
         self._drain()
@@ -206,3 +213,12 @@ class Session:
     def _unmark(self) -> None:
         with suppress(OSError):
             self._marker.unlink(missing_ok=True)
+
+
+def _services(engine: Engine) -> list[notify.Service]:
+    """Where messages go. An agent may start its servers without the person's variables."""
+    try:
+        return notify.open_services(engine.settings.notify)
+    except NightlabError as error:
+        engine.record(Warned(text=f"nobody is told of this session: {error.what}"))
+        return []

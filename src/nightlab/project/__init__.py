@@ -29,6 +29,7 @@ __all__ = [
     "recognise",
 ]
 
+_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+[\w.]+|import[ \t]+[\w., \t]+)", re.MULTILINE)
 _LOWER = frozenset(
     re.findall(
         r"\w+",
@@ -181,9 +182,11 @@ def _sources(folder: Path, names: list[str]) -> dict[str, str]:
             continue
         texts[name] = text
         parent = Path(name).parent
-        for module in re.findall(r"^\s*(?:from|import)\s+([\w.]+)", text, re.MULTILINE):
-            relative = Path(*module.split(".")).with_suffix(".py")
-            waiting += [str(p) for p in (parent / relative, relative) if (folder / p).is_file()]
+        for imported in _IMPORT.findall(text):
+            for listed in filter(str.strip, imported.split(None, 1)[1].split(",")):
+                relative = Path(*listed.split()[0].split(".")).with_suffix(".py")
+                here = (parent / relative, relative)
+                waiting += [str(p) for p in here if (folder / p).is_file()]
     return texts
 
 

@@ -17,13 +17,12 @@ import resource
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nightlab import process
-from nightlab.errors import NightlabError, SandboxError
+from nightlab.errors import SandboxError
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Launch, Options, _nobody, _seccomp
 from nightlab.sandboxes._files import Files, Told
@@ -32,6 +31,7 @@ from nightlab.sandboxes._owner import check_readable, hand_over, own_uid
 from nightlab.sandboxes._programs import SYSTEM, Finder
 from nightlab.sandboxes._relay import Relay, gate_source
 from nightlab.sandboxes._tree import sealed
+from nightlab.sandboxes._trial import refusal
 
 _HOSTS = "127.0.0.1 localhost nightlab\n::1 localhost\n"
 # Made on the way to a mount below them they would be for root alone.
@@ -89,28 +89,9 @@ class BubblewrapSandbox:
 
     def check(self) -> None:
         """Build a box for ``true`` with the flags of a run. Raises SandboxError with the cure."""
-        with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
-            tree, run_dir, log = (Path(folder) / name for name in ("tree", "run", "log"))
-            tree.mkdir()
-            run_dir.mkdir()
-            launch = self.launch(Cell("true", tree, tree, run_dir))
-            try:
-                finished = process.start(
-                    launch.argv, env=launch.env, cwd=launch.cwd, wall_s=30, log=log,
-                    pass_fds=launch.pass_fds,
-                ).poll(40)  # fmt: skip
-            except NightlabError as error:
-                raise SandboxError(
-                    "bubblewrap cannot be started", error.why or error.what, "bwrap --version"
-                ) from error
-            finally:
-                launch.cleanup()
-            said = process.clean(log.read_text("utf-8", "replace")).strip()
-        if finished is None or finished.exit_code != 0:
-            raise SandboxError(
-                "bubblewrap cannot build its box here", said[-300:] or f"it ended as {finished}",
-                _cure(said),
-            )  # fmt: skip
+        said = refusal(self, "bubblewrap", hint="bwrap --version")
+        if said:
+            raise SandboxError("bubblewrap cannot build its box here", said[-300:], _cure(said))
 
     def launch(self, cell: Cell) -> Launch:
         """Name every mount and every limit. Raises SandboxError."""

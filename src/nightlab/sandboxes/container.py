@@ -26,6 +26,7 @@ from nightlab.sandboxes import Cell, Launch, Options, _nobody, _profile
 from nightlab.sandboxes._owner import check_readable, hand_over, own_uid
 from nightlab.sandboxes._relay import Relay, gate_source
 from nightlab.sandboxes._tree import sealed
+from nightlab.sandboxes._trial import refusal
 from nightlab.sandboxes.process import scrubbed
 
 ENGINES = ("podman", "docker")
@@ -126,26 +127,13 @@ class ContainerSandbox:
         if _call(engine, "image", "inspect", image).exit_code != 0:
             what = f"{engine} has no image {image}"
             raise SandboxError(what, "nightlab pulls nothing", f"{engine} pull {image}")
-        with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
-            tree, run_dir, log = (Path(folder) / name for name in ("tree", "run", "log"))
-            tree.mkdir()
-            run_dir.mkdir()
-            launch = self.launch(Cell("true", tree, tree, run_dir))
-            try:
-                finished = process.start(
-                    launch.argv, env=launch.env, cwd=launch.cwd, wall_s=60, log=log
-                ).poll(70)
-            except NightlabError as error:
-                raise SandboxError(f"{engine} cannot be started", error.why, error.hint) from error
-            finally:
-                launch.cleanup()
-            said = process.clean(log.read_text("utf-8", "replace")).strip()
-        if finished is None or finished.exit_code != 0:
+        said = refusal(self, engine, wall_s=60.0)
+        if said:
             cures = [cure for words, cure in _CURES if words in said]
-            why = said[-300:] or f"it ended as {finished}"
             raise SandboxError(
-                f"{engine} cannot run {image}", why, (*cures, f"{engine} run --rm {image} true")[0]
-            )
+                f"{engine} cannot run {image}", said[-300:],
+                (*cures, f"{engine} run --rm {image} true")[0],
+            )  # fmt: skip
 
     def launch(self, cell: Cell) -> Launch:
         """Name every mount and limit for the engine. Raises SandboxError."""

@@ -18,13 +18,14 @@ from pathlib import Path
 
 from nightlab import process
 from nightlab._removal import remove_tree
-from nightlab.errors import NightlabError, SandboxError
+from nightlab.errors import SandboxError
 from nightlab.process import Finished
 from nightlab.sandboxes import Cell, Launch, Options, _landlock, _nobody, _seccomp
 from nightlab.sandboxes._files import Files, Told
 from nightlab.sandboxes._inside import ETC, look
 from nightlab.sandboxes._programs import SYSTEM, Finder
 from nightlab.sandboxes._relay import Relay, proxy_environment
+from nightlab.sandboxes._trial import refusal
 
 _READ = ("/proc", "/sys/devices/system", "/etc/passwd", "/etc/group", "/etc/hosts")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "shm")
@@ -66,31 +67,13 @@ class LandlockSandbox:
                 "this kernel has no Landlock", "it came with Linux 5.13 and can be switched off",
                 "cat /sys/kernel/security/lsm   (add landlock to the kernel's lsm= option)",
             )  # fmt: skip
-        with tempfile.TemporaryDirectory(prefix="nightlab-") as folder:
-            tree, run_dir, log = (Path(folder) / name for name in ("tree", "run", "log"))
-            tree.mkdir()
-            run_dir.mkdir()
-            outside = Path(folder) / "outside"
-            outside.write_text("")
+        with tempfile.NamedTemporaryFile(prefix="nightlab-") as outside:
             command = 'if cat "$OUTSIDE"; then exit 9; fi; echo 1 > written'
-            launch = self.launch(Cell(command, tree, tree, run_dir, env={"OUTSIDE": str(outside)}))
-            try:
-                finished = process.start(
-                    launch.argv, env=launch.env, cwd=launch.cwd, wall_s=30, log=log,
-                    pass_fds=launch.pass_fds,
-                ).poll(40)  # fmt: skip
-                broken = finished and self.broke(launch, finished)
-            except NightlabError as error:
-                why = error.why or error.what
-                raise SandboxError("Landlock cannot be started", why, error.hint) from error
-            finally:
-                launch.cleanup()
-            said = process.clean(log.read_text("utf-8", "replace")).strip()
-        if finished is None or finished.exit_code != 0:
+            said = refusal(self, "Landlock", command=command, env={"OUTSIDE": outside.name})
+        if said:
             raise SandboxError(
-                "Landlock does not confine here", broken or said[-300:] or f"{finished}",
-                "cat /sys/kernel/security/lsm",
-            )  # fmt: skip
+                "Landlock does not confine here", said[-300:], "cat /sys/kernel/security/lsm"
+            )
 
     def launch(self, cell: Cell) -> Launch:
         """Name what may be read and written. Raises SandboxError."""

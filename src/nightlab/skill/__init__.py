@@ -5,6 +5,7 @@ What was written is noted in a receipt, so that ``uninstall`` takes out that and
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,12 +23,16 @@ _RECEIPT = "skill.json"
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one part: ``state`` is written, there, refused, removed, or kept."""
+    """What became of one part: ``state`` is written, there, refused, removed, or kept.
+
+    ``diff`` is what that changes in the file.
+    """
 
     path: str
     what: str
     state: str
     why: str = ""
+    diff: str = ""
 
 
 def install(
@@ -60,8 +65,9 @@ def install(
             if change.text is None:
                 steps.append(Step(str(part.path), _what(part), "there"))
                 continue
+            diff = _diff(part.path, old, change.text)
             texts[part.path] = change.text
-            steps.append(Step(str(part.path), _what(part), "written"))
+            steps.append(Step(str(part.path), _what(part), "written", diff=diff))
             undos.append(change.undo)
             if not dry_run:
                 merging.write(receipt, json.dumps(undos, indent=1) + "\n")
@@ -79,18 +85,23 @@ def uninstall(receipt: Path, *, dry_run: bool = False) -> list[Step]:
         what = ".".join(undo.get("keys", ())) or undo["kind"]
         try:
             old = texts[path] if path in texts else merging.read(path)
-            texts[path] = merging.taken_out(undo, old)
+            texts[path] = new = merging.taken_out(undo, old)
         except Unmergeable as why:
             steps.append(Step(str(path), what, "kept", str(why)))
             if path.exists():
                 kept.append(undo)
             continue
-        steps.append(Step(str(path), what, "removed"))
+        steps.append(Step(str(path), what, "removed", diff=_diff(path, old, new)))
         if not dry_run:
             _put(path, texts[path])
     if not dry_run:
         _put(receipt, json.dumps(kept[::-1], indent=1) + "\n" if kept else None)
     return steps
+
+
+def _diff(path: Path, old: str | None, new: str | None) -> str:
+    before, after = ((text or "").splitlines(keepends=True) for text in (old, new))
+    return "".join(difflib.unified_diff(before, after, str(path), str(path), n=2))
 
 
 def _own(part: Part) -> str | None:

@@ -25,9 +25,14 @@ def export(name: str, history: History, to: str | None) -> tuple[int, str]:
     try:
         exporter: Callable[[History, str], int] = import_module(module).export
     except ImportError as error:
-        raise UsageError(
-            f"the library for {name} is not installed",
-            str(error),
-            f"pip install 'nightlab[{name}]'  (or: uv tool install 'nightlab[{name}]')",
-        ) from error
+        raise missing(name, str(error)) from error
     return exporter(history, to or default), to or default
+
+
+def missing(name: str, why: str) -> UsageError:
+    """The error for a tracker whose library is not there."""
+    return UsageError(
+        f"the library for {name} is not installed",
+        why,
+        f"pip install 'nightlab[{name}]'  (or: uv tool install 'nightlab[{name}]')",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,10 @@ from nightlab.exchange.exports import figures
 from nightlab.history import History
 from nightlab.model import Experiment, Outcome, Run
 from nightlab.process import clean
+
+# A new store tells each step of its making, in the middle of whatever is on the screen.
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 _KEY = "nightlab.key"
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
