@@ -9,28 +9,36 @@ from __future__ import annotations
 from typing import Any
 
 from nightlab.history import History
-from nightlab.report.build import facts
+from nightlab.report.build import facts, fewer_rows
+from nightlab.report.document import Evidence, Source
+from nightlab.report.document import page as html
 from nightlab.report.finalized import facts as final_facts
 from nightlab.report.finalized import lines as final_lines
 from nightlab.report.finalized import page as final_page
-from nightlab.report.finalized import section
+from nightlab.report.finalized import section, told
 from nightlab.report.page import page
 from nightlab.report.schema import Facts
 from nightlab.report.since import Since, after, since
 from nightlab.report.summary import lines
 
 __all__ = [
+    "Evidence",
     "Facts",
     "Since",
+    "Source",
     "after",
     "facts",
+    "fewer_rows",
     "final_facts",
     "final_lines",
     "final_page",
+    "html",
     "markdown",
     "page",
+    "section",
     "short",
     "since",
+    "told",
 ]
 
 

@@ -229,15 +229,28 @@ def rows(history: History, since: Since | None = None, most: int = ROWS) -> tupl
     every = [
         e for e in history.experiments.values() if since is None or e.number not in since.known
     ]
-    if len(every) > most:
-        kept = [e for e in every if e.verdict is Verdict.KEEP][-most:]
-        others = [e for e in every if e.verdict is not Verdict.KEEP]
-        rest = most - len(kept)
-        chosen = sorted([*kept, *(others[-rest:] if rest else [])], key=lambda e: e.number)
-    else:
-        chosen = every
+    chosen = _chosen([(e.number, e.verdict is Verdict.KEEP) for e in every], most)
     metric = history.study.objective.metric
-    return [row(e, metric) for e in chosen], len(every) - len(chosen)
+    listed = [row(e, metric) for e in every if e.number in chosen]
+    return listed, len(every) - len(listed)
+
+
+def fewer_rows(f: Facts, most: int = ROWS) -> Facts:
+    """The same facts with a shorter appendix."""
+    chosen = _chosen([(r.experiment, r.verdict == Verdict.KEEP.value) for r in f.rows], most)
+    kept = tuple(r for r in f.rows if r.experiment in chosen)
+    left_out = f.rows_left_out + len(f.rows) - len(kept)
+    return msgspec.structs.replace(f, rows=kept, rows_left_out=left_out)
+
+
+def _chosen(every: Sequence[tuple[int, bool]], most: int) -> set[int]:
+    """Of (number, kept) pairs in order: at most ``most`` numbers."""
+    if len(every) <= most:
+        return {n for n, _ in every}
+    kept = [n for n, keep in every if keep][-most:]
+    others = [n for n, keep in every if not keep]
+    rest = most - len(kept)
+    return {*kept, *(others[-rest:] if rest else ())}
 
 
 def row(experiment: Experiment, metric: str) -> Row:
@@ -250,6 +263,10 @@ def row(experiment: Experiment, metric: str) -> Row:
         effect=lessons.effect_of(experiment),
         description=experiment.claim.description,
         reason=experiment.decision.reason if experiment.decision else "",
+        hypothesis=experiment.claim.hypothesis,
+        category=experiment.claim.category,
+        commit=experiment.commit,
+        seconds=sum(run.duration_s for run in experiment.runs),
     )
 
 

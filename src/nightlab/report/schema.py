@@ -211,7 +211,7 @@ class Step(Fact, frozen=True):
 
 
 class Row(Fact, frozen=True):
-    """One experiment in the appendix."""
+    """One experiment in the appendix; ``seconds`` of device time."""
 
     experiment: int
     verdict: str
@@ -220,6 +220,10 @@ class Row(Fact, frozen=True):
     effect: float | None
     description: str
     reason: str
+    hypothesis: str
+    category: str
+    commit: str
+    seconds: float
 
 
 class Part(Fact, frozen=True):

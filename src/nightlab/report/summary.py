@@ -156,6 +156,43 @@ def _priced(f: Facts, share: int = 1) -> str:
     return f"{tokens} for {'at least ' if t.unpriced else ''}{t.usd / share:.2f} USD"
 
 
+def keeps(f: Facts) -> list[str]:
+    """What the keeps are worth together: which are claims, whose gain it is, what chance gives."""
+    told = [_certified(f)]
+    if f.top_share is not None and len(f.discoveries) > 3:
+        if f.top_share <= 1:
+            told.append(f"The top three carry {percent(f.top_share)} of the gain.")
+        else:
+            told.append("The top three carry all of the gain: the others add up to a loss.")
+    told.append(f"{count(len(f.discoveries), 'change was', 'changes were')} kept.")
+    return [s for s in (*told, chance(f)) if s]
+
+
+def _certified(f: Facts) -> str:
+    """Which keeps are claims, and what the others are."""
+    c = f.certificates
+    rate = f"at a false discovery rate of {percent(c.level)}"
+    sure = [k for k in c.keeps if k.certified]
+    if not sure:
+        return (
+            f"No keep is certified {rate}: they steered the search, and the claim is the study's "
+            "whole gain on fresh runs."
+        )
+    named = ", ".join(f"exp {k.experiment} (e-value {k.e_value:.3g})" for k in sure)
+    return f"Certified {rate}, of {count(c.tested, 'experiment')} tested in fresh pairs: {named}."
+
+
+def chance(f: Facts) -> str:
+    """How many keeps a plain loop would have made of nothing; "" where there is no noise."""
+    if not f.chance_keeps:
+        return ""
+    looked = kept(f) + f.totals.discard + f.totals.inconclusive
+    return (
+        f"For scale: a loop that keeps whatever beats the recorded number would have kept about "
+        f"{f.chance_keeps:.1f} of {count(looked, 'change that does', 'changes that do')} nothing."
+    )
+
+
 def stopped(f: Facts) -> str | None:
     """What early stop saved, and what its audit found; None where it stopped nothing."""
     found = f.early
