@@ -252,8 +252,8 @@ def _drift(axes: Any, scene: Scene) -> set[str]:
 def _phases(axes: Any, scene: Scene) -> None:
     """Where each phase began, and its name above the frame as far as there is room."""
     left, right = axes.get_xlim()
-    for phase in scene.phases:
-        begin = phase.first - 0.5
+    for place, phase in enumerate(scene.phases):
+        begin = phase.first - 0.5 if place else left  # the first began with the study
         if begin > scene.last + 0.5:
             continue
         end = min(right, (scene.last if phase.last is None else phase.last) + 0.5)
@@ -321,11 +321,11 @@ def _legend(figure: Any, drawn: set[str]) -> None:
         "runs": mark("single runs", "o", _SOFT, 3, mew=0, alpha=0.5),
         "incumbent": Line2D([], [], color=_LINE, lw=2, label="incumbent"),
         "band": Patch(color=_BAND, alpha=0.3, lw=0, label=f"its {LEVEL * 100:.0f} % interval"),
-        "drift": Line2D([], [], color=_DRIFT, lw=1.3, ls=(0, (2, 2)), label="drift of its re-runs"),
         "again": mark("its re-runs", "o", _LINE, 4.5, mfc="none", alpha=0.7),
+        "drift": Line2D([], [], color=_DRIFT, lw=1.3, ls=(0, (2, 2)), label="their drift"),
         "floor": Patch(color=_FLOOR, lw=0, label="baseline ± sd"),
     }
-    figure.legend(
+    shown = figure.legend(
         handles=[handle for name, handle in handles.items() if name in drawn],
         loc="center left",
         bbox_to_anchor=(0.012, 0.852),
@@ -338,3 +338,8 @@ def _legend(figure: Any, drawn: set[str]) -> None:
         columnspacing=1.1,
         borderpad=0,
     )
+    width = shown.get_window_extent(figure.canvas.get_renderer()).width
+    room = 0.975 * figure.bbox.width
+    if width > room:
+        for text in shown.get_texts():
+            text.set_fontsize(8.5 * room / width * 0.97)

@@ -143,8 +143,9 @@ def _floor(scene: Scene, frame: Frame, drawn: dict[str, str]) -> Iterator[str]:
 
 
 def _phases(scene: Scene, frame: Frame, drawn: dict[str, str]) -> Iterator[str]:
-    for phase in scene.phases:
-        left = max(frame.x(phase.first - 0.5), _LEFT)
+    for place, phase in enumerate(scene.phases):
+        # The first began with the study.
+        left = max(frame.x(phase.first - 0.5), _LEFT) if place else _LEFT
         right = frame.x((scene.last if phase.last is None else phase.last) + 0.5)
         if phase.first > scene.last + 1:
             continue
@@ -190,7 +191,7 @@ def _incumbents(scene: Scene, frame: Frame, drawn: dict[str, str]) -> Iterator[s
         yield f'<path class="drift" d="{_path([frame.at(p) for p in line])}"/>'
     if scene.drift and scene.drifted is not None:
         clear = "significant" if scene.drifted.significant else "within noise"
-        drawn["drift"] = f"drift of its re-runs ({clear})"
+        drawn["drift"] = f"their drift ({clear})"
 
 
 def _runs(scene: Scene, frame: Frame, drawn: dict[str, str]) -> Iterator[str]:

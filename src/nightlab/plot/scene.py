@@ -92,9 +92,8 @@ def _drift(
 ) -> list[list[tuple[float, float]]]:
     """(experiment, value) along each incumbent's re-runs, where there were any later ones."""
     lines = []
-    for experiment in chain:
-        runs, screened = claims.fair_runs(experiment.runs, metric)
-        if screened or len({r.occasion for r in runs}) < 2:
+    for _, runs in claims.reruns(chain, metric):
+        if len({r.occasion for r in runs}) < 2:
             continue
         hours = [r.started_at / 3600.0 for r in runs]
         middle = math.fsum(hours) / len(runs)

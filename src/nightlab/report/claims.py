@@ -188,18 +188,33 @@ def chance_keeps(history: History, seen: Noise, since: Since | None = None) -> f
     return math.fsum(1.0 / k for k in range(2, looked + 2))
 
 
+def reruns(chain: Sequence[Experiment], metric: str) -> list[tuple[Experiment, list[Run]]]:
+    """Each incumbent with those of its measured runs that decided nothing about it.
+
+    All of the baseline's, which was not chosen, and those beside later experiments; not those
+    beside the keep that took its place, for they are why.
+    """
+    found = []
+    for place, experiment in enumerate(chain):
+        deciding = {experiment.number} - {1}
+        deciding |= {following.number for following in chain[place + 1 : place + 2]}
+        runs = [r for r in measured(experiment.runs, metric) if r.occasion not in deciding]
+        found.append((experiment, runs))
+    return found
+
+
 def drift(history: History) -> Drift | None:
     """The common slope over time of re-runs about their own code's mean (analysis of covariance).
 
-    Selecting runs are left out: luck at first sight would look like decay. None where
-    fewer than ``_DRIFT_DF`` degrees of freedom, or no spread of time or value, are left.
+    Only runs that decided nothing about their own code count, ``reruns``: the luck of those that
+    did would look like decay. None where fewer than ``_DRIFT_DF`` degrees of freedom, or no
+    spread of time or value, are left.
     """
     metric, sign = history.study.objective.metric, history.study.objective.better.sign
     xx = xy = yy = 0.0
     df, times = -1, []
-    for experiment in history.settled():
-        runs, screened = fair_runs(experiment.runs, metric)
-        if screened or len(runs) < 2:
+    for _, runs in reruns(lineage(history), metric):
+        if len(runs) < 2:
             continue
         hours = [(r.started_at - history.started.at) / 3600.0 for r in runs]
         values = [sign * r.metrics[metric] for r in runs]
