@@ -197,7 +197,7 @@ def test_vetoes_and_trade_offs_are_told():
 
 
 def test_drift_is_the_slope_of_an_analysis_of_covariance_and_is_flagged():
-    made = night(60, seed=1, drift=-0.02)
+    made = night(120, seed=1, drift=-0.01)
     seen, groups = facts(made).drift, []
     chain = claims.lineage(made.history)
     for experiment, successor in zip(chain, [*chain[1:], None], strict=True):

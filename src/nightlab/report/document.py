@@ -227,9 +227,8 @@ def _tiles(f: Facts, final: Told | None) -> Iterator[_Tile]:
         yield _Tile("naive gain", signed(f.naive.gain, sigma), note, "naive")
     changes = summary.changed(f)
     yield _Tile("kept", f"{summary.kept(f)} of {changes:,}", _verdicts(f))
-    yield _Tile(
-        "device time", duration(t.device_s), f"{count(t.runs, 'run')}, {duration(t.wall_s)}"
-    )
+    runs = f"{count(t.runs, 'run')} over {duration(t.wall_s)}"
+    yield _Tile("device time", duration(t.device_s), runs)
     if t.tokens:
         price = "price not known" if t.usd is None else f"{t.usd:.2f} USD"
         yield _Tile("thinking", price, f"{t.tokens:,} tokens")
