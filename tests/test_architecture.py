@@ -96,6 +96,8 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "csv": {"exchange"},
+    "jinja2": {"report", "web"},
+    "markupsafe": {"report", "web"},
     "mlflow": {"exchange"},
     "wandb": {"exchange"},
     "tensorboardX": {"exchange"},

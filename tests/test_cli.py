@@ -280,7 +280,8 @@ def test_a_report_goes_where_it_is_wanted(night: tuple[Path, str], tmp_path: Pat
     found = json.loads(
         nightlab(night[0], "report", "--out", str(tmp_path / "r"), "--json", check=0).stdout
     )
-    assert found["report"] == str(tmp_path / "r" / "report.md")
+    assert found["report"] == str(tmp_path / "r" / "report.html")
+    assert found["markdown"] == str(tmp_path / "r" / "report.md")
     assert (tmp_path / "r" / "progress.svg").read_text().startswith("<?xml")
     assert "progress.png" in (tmp_path / "r" / "report.md").read_text()
 

@@ -183,12 +183,12 @@ def _incumbents(scene: Scene, frame: Frame, drawn: dict[str, str]) -> Iterator[s
             above.append(frame.at((at, mean + half)))
             below.append(frame.at((at, mean - half)))
     if above != below:
-        yield f'<path class="band" d="{_path([*above, *reversed(below)])}Z"/>'
+        yield f'<path class="band" d="{path_of([*above, *reversed(below)])}Z"/>'
         drawn["band"] = f"its {LEVEL * 100:.0f} % interval"
-    yield f'<path class="line" d="{_path(path)}"/>'
+    yield f'<path class="line" d="{path_of(path)}"/>'
     drawn["line"] = "incumbent"
     for line in scene.drift:
-        yield f'<path class="drift" d="{_path([frame.at(p) for p in line])}"/>'
+        yield f'<path class="drift" d="{path_of([frame.at(p) for p in line])}"/>'
     if scene.drift and scene.drifted is not None:
         clear = "significant" if scene.drifted.significant else "within noise"
         drawn["drift"] = f"their drift ({clear})"
@@ -240,11 +240,9 @@ def _points(
         if experiment.number not in listed:
             silent.setdefault(kind, []).append((x, y))
             continue
-        shape = _shape(kind, x, y, up=at > (scene.low + scene.high) / 2)
-        told.append(
-            f'<a class="p {kind}" href="#e{experiment.number}">'
-            f"<title>{escape(_told(scene, experiment, value))}</title>{shape}</a>"
-        )
+        up = at > (scene.low + scene.high) / 2
+        words_of = _told(scene, experiment, value)
+        told.append(link(kind, experiment.number, words_of, (x, y), up=up))
     paths = [f'<path class="dots {kind}" d="{dots(spots)}"/>' for kind, spots in silent.items()]
     return told, (paths, sum(map(len, silent.values())))
 
@@ -263,6 +261,12 @@ def _mark(
         return (experiment.verdict.value, mean), mean
     edge, way = (scene.low, 1) if mean < scene.low else (scene.high, -1)
     return ("beyond", edge + way * (0.05 if edge == scene.worse else 0.02) * span), mean
+
+
+def link(kind: str, number: int, words: str, spot: Spot, *, up: bool = False) -> str:
+    """A point that says what it is when it is asked, and leads to its row in the page."""
+    shape = _shape(kind, *spot, up=up)
+    return f'<a class="p {kind}" href="#e{number}"><title>{escape(words)}</title>{shape}</a>'
 
 
 def _shape(kind: str, x: float, y: float, *, up: bool) -> str:
@@ -355,7 +359,8 @@ def dots(spots: Iterable[Spot]) -> str:
     return "".join(f"M{_n(x)} {_n(y)}h0" for x, y in spots)
 
 
-def _path(spots: Sequence[Spot]) -> str:
+def path_of(spots: Sequence[Spot]) -> str:
+    """A path from place to place."""
     return "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in spots)
 
 

@@ -31,6 +31,7 @@ _TOP = 12  # lines of a table that a person reads
 _DIFF_BYTES, _LOG_BYTES = 16_000, 4_000  # of one experiment
 _EVIDENCE_BYTES = 6_000_000  # of all diffs and logs together
 _SOURCE_BYTES = 24_000
+_RAW_CHARS = 2_000  # of a ledger's line
 
 
 class Drawing(Protocol):
@@ -124,7 +125,7 @@ def page(
             *(("check", c.metric, c.text, c) for c in f.declared.checks),
         ],
         front=f.declared.pareto,
-        kinds=_kinds(r.verdict for r in f.rows),
+        kinds=kinds(r.verdict for r in f.rows),
         pieces=_Pieces(pieces),
         limits=list(_limits(f, pieces)),
         setting=list(again(f)),
@@ -167,6 +168,7 @@ def _environment() -> Environment:
         "clean": clean,
         "percent": percent,
         "hunks": hunks,
+        "raw": lambda text: shown(text[:_RAW_CHARS]) + ("…" if len(text) > _RAW_CHARS else ""),
         "signed": pass_context(lambda context, value: signed(value, context["sigma"])),
         "measured": pass_context(lambda context, value: number(value, context["sigma"])),
     }
@@ -348,9 +350,12 @@ def hunks(patch: str) -> Iterator[tuple[str, str]]:
         yield kind, lines
 
 
-def _kinds(verdicts: Iterable[str]) -> list[tuple[str, int]]:
+def kinds(verdicts: Iterable[str]) -> list[tuple[str, int]]:
+    """What the rows can be filtered by, and how many there are of each."""
     every = list(verdicts)
-    return [(v, every.count(v)) for v in ("keep", "discard", "inconclusive", "crash", "open")]
+    return [
+        (v, every.count(v)) for v in ("keep", "discard", "inconclusive", "crash", "open", "other")
+    ]
 
 
 def _limits(f: Facts, pieces: Mapping[int, _Piece]) -> Iterator[str]:
