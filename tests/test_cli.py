@@ -141,7 +141,7 @@ def test_a_run_ends_with_the_debrief_its_files_and_the_next_command(
     root, out = night
     end = out.splitlines()[-4:]
     assert [line.split()[0] for line in end] == ["report:", "plot:", "next:", "then:"]
-    assert Path(end[0].split(maxsplit=1)[1]).read_text().startswith("#")
+    assert Path(end[0].split(maxsplit=1)[1]).read_text().startswith("<!doctype html>")
     assert Path(end[1].split(maxsplit=1)[1]).read_bytes().startswith(b"\x89PNG")
     command = end[2].split(maxsplit=1)[1].split("   ")[0]
     patch = subprocess.run(

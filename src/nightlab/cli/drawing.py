@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nightlab import contexts, phases
-from nightlab.cli import debrief
+from nightlab.cli import base, debrief
 from nightlab.config import CONFIG_NAME, Paths
 from nightlab.errors import NightlabError
 from nightlab.history import History
@@ -38,6 +39,34 @@ class Files:
 def where(files: Files) -> list[str]:
     """The lines that say where the debrief lies, the page for people first."""
     return [f"report: {files.html}"] + ([f"plot:   {files.plot}"] if files.plot else [])
+
+
+def tell(place: base.Place, out: Path | None, *, since: str | None, as_json: bool) -> int:
+    """Write the debrief and say where it lies, and the short form of it."""
+    from nightlab import report  # noqa: PLC0415  loaded on use
+    from nightlab.history import fold  # noqa: PLC0415
+
+    now, locked = time.time(), place.locked()
+    events = place.events()
+    history = fold(events)
+    moment = report.since(events, since, now=now) if since else None
+    files = write(
+        place.paths,
+        (out or place.paths.report(place.tag)).expanduser(),
+        history,
+        locked=locked,
+        now=now,
+        drawings=("progress.png", "progress.svg"),
+        since=moment,
+    )
+    if as_json:
+        facts = report.facts(history, locked=locked, now=now, since=moment).json()
+        base.emit({"tag": place.tag, **files.json(), "facts": facts})
+        return 0
+    width = base.width()
+    base.say(*where(files))
+    base.say(*debrief.closing(history, locked=locked, now=now, width=width, since=moment))
+    return 0
 
 
 def write(

@@ -152,33 +152,9 @@ def report(
         return importing.report(
             ledger, out=out, better=better, metric=metric, segment=segment, as_json=as_json
         )
-    from nightlab import report as debriefing  # noqa: PLC0415  loaded on use
-    from nightlab.cli import debrief, drawing  # noqa: PLC0415
-    from nightlab.history import fold  # noqa: PLC0415
+    from nightlab.cli import drawing  # noqa: PLC0415  loaded on use
 
-    place = base.place(directory, tag)
-    now = time.time()
-    events = place.events()
-    history, locked = fold(events), place.locked()
-    moment = debriefing.since(events, since, now=now) if since else None
-    folder = (out or place.paths.report(place.tag)).expanduser()
-    files = drawing.write(
-        place.paths,
-        folder,
-        history,
-        locked=locked,
-        now=now,
-        drawings=("progress.png", "progress.svg"),
-        since=moment,
-    )
-    if as_json:
-        facts = debriefing.facts(history, locked=locked, now=now, since=moment).json()
-        base.emit({"tag": place.tag, **files.json(), "facts": facts})
-        return 0
-    width = base.width()
-    base.say(*drawing.where(files))
-    base.say(*debrief.closing(history, locked=locked, now=now, width=width, since=moment))
-    return 0
+    return drawing.tell(base.place(directory, tag), out, since=since, as_json=as_json)
 
 
 def export(

@@ -20,7 +20,7 @@ from nightlab.process import clean as shown
 from nightlab.report import marks, summary
 from nightlab.report.again import again
 from nightlab.report.finalized import Told
-from nightlab.report.schema import Facts
+from nightlab.report.schema import Attempt, Facts, Tally
 from nightlab.report.words import clean, count, duration, number, percent, signed
 
 if TYPE_CHECKING:
@@ -91,15 +91,6 @@ def page(
     pieces = _pieces(f, look)
     sigma = f.noise.sigma
     kept = f.discoveries[:_TOP]
-    named = [t for t in f.categories if t.name != "(no category)"]
-    maps = (
-        ("By category", "category", f.categories[:_TOP] if named else ()),
-        ("Constants that never helped", "move", [m for m in f.moves if not m.keep][:_TOP]),
-    )
-    lists = (
-        ("Hurt most clearly", f.losses),
-        ("Near misses and open questions, worth a second look", f.near_misses),
-    )
     scale = marks.Scale([d.low for d in kept] + [d.high for d in kept] + [d.effect for d in kept])
     listed = {r.experiment for r in f.rows}
     return render(
@@ -118,8 +109,8 @@ def page(
         level=f"{kept[0].level * 100:.0f} %" if kept else "",
         chance=summary.chance(f),
         after_kept=summary.keeps(f),
-        maps=[m for m in maps if m[2]],
-        lists=[one for one in lists if one[1]],
+        maps=list(_maps(f)),
+        lists=list(_lists(f)),
         vetoes=[
             *(("guard", g.metric, g.text, g) for g in f.guards),
             *(("check", c.metric, c.text, c) for c in f.declared.checks),
@@ -141,6 +132,23 @@ def page(
         link=lambda n: marks.link(n, listed),
         interval=lambda low, high: _interval(low, high, sigma),
     )
+
+
+def _maps(f: Facts) -> Iterator[tuple[str, str, Sequence[Tally]]]:
+    """(title, first column, groups) of what was tried."""
+    if any(t.name != "(no category)" for t in f.categories):
+        yield "By category", "category", f.categories[:_TOP]
+    idle = [m for m in f.moves if not m.keep][:_TOP]
+    if idle:
+        yield "Constants that never helped", "move", idle
+
+
+def _lists(f: Facts) -> Iterator[tuple[str, Sequence[Attempt]]]:
+    """(title, experiments) worth naming one by one."""
+    if f.losses:
+        yield "Hurt most clearly", f.losses
+    if f.near_misses:
+        yield "Near misses and open questions, worth a second look", f.near_misses
 
 
 def render(template: str, *, sigma: float | None, **values: Any) -> str:
