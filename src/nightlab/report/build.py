@@ -53,10 +53,8 @@ def facts(
 ) -> Facts:
     """Everything that the debrief says about a study, or about the part of it ``since`` a moment.
 
-    ``locked`` says whether a lab holds the study at Unix second ``now``. ``constants`` are
-    the names of the constants that may be tuned, where somebody has looked: untouched ones
-    are then recommended. ``phases`` are those of program.md, as it is now. ``most_rows`` bounds
-    the appendix.
+    ``locked``: a lab holds the study at Unix second ``now``. ``constants`` may be tuned: those
+    that nobody touched are recommended. ``phases`` are program.md's; ``most_rows`` of appendix.
     """
     seen, chain = claims.noise(history), claims.lineage(history, since)
     whole = claims.gain(history, chain, seen)
@@ -203,12 +201,14 @@ def totals(history: History, since: Since | None, *, locked: bool, now: float) -
     less = {
         name: getattr(found, name) - getattr(old, name)
         for name in found.__struct_fields__
-        if name not in ("open", "wall_s", "sessions", "usd")
+        if name not in ("open", "wall_s", "sessions", "usd", "answers")
     }
+    answers = {a: n - old.answers.get(a, 0) for a, n in found.answers.items()}
     return msgspec.structs.replace(
         found,
         sessions=found.sessions - old.sessions + works,
         usd=None if found.usd is None else found.usd - (old.usd or 0.0),
+        answers={a: n for a, n in answers.items() if n},
         **less,
     )
 
