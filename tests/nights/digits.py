@@ -2,7 +2,7 @@
 
 from tests.nights.replay import Step
 
-FAST = {"budget": "1s", "kill_factor": "15"}
+FAST = {"kill_factor": "15"}
 GAIN = 0
 TRAIN = "train.py"
 

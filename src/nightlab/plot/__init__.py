@@ -18,6 +18,7 @@ from nightlab.plot import inline
 from nightlab.plot.labels import name_steps
 from nightlab.plot.scene import Scene, half_width, scene_of
 from nightlab.report import claims
+from nightlab.report.build import finalized
 from nightlab.report.lessons import tried
 from nightlab.report.schema import LEVEL, Facts, Stretch
 from nightlab.report.words import clean, count, duration, number
@@ -279,7 +280,9 @@ def _headline(figure: Any, scene: Scene) -> None:
         under = f"gain {number(whole.effect, sigma)}"
         if whole.low is not None and not scene.noise.deterministic:
             under += f" ({whole.level * 100:.0f} %: {number(whole.low, sigma)}"
-            under += f" to {number(whole.high, sigma)}), provisional"
+            under += f" to {number(whole.high, sigma)})"
+            word = finalized(history)
+            under += f", finalized: {word}" if word else ", provisional"
     else:
         title += f"  {number(first, sigma)}" if first is not None else "  not measured yet"
         under = "nothing kept yet" if tried(history) else "the baseline alone"
