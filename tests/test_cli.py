@@ -286,6 +286,22 @@ def test_a_report_goes_where_it_is_wanted(night: tuple[Path, str], tmp_path: Pat
     assert "progress.png" in (tmp_path / "r" / "report.md").read_text()
 
 
+def test_a_report_of_a_part_says_so_and_leaves_the_whole_one_alone(
+    night: tuple[Path, str], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "r")
+    said = nightlab(night[0], "report", "--out", out, "--since", "2", check=0).stdout
+    assert said.splitlines()[0] == f"report: {out}/since.html"
+    assert "mar5 since experiment 2: " in said
+    page = (tmp_path / "r" / "since.html").read_text()
+    assert "Debrief of mar5 since experiment 2" in page
+    assert "[objective]" in page  # nightlab.toml, for doing it again
+    assert "+LR = 0.03" in page or "+DEPTH" in page  # diffs come from git
+    assert not (tmp_path / "r" / "report.html").exists()
+    error = nightlab(night[0], "report", "--since", "soon", check=2).stderr
+    assert "nightlab report --since yesterday" in error
+
+
 def test_verbs_find_the_project_from_below_and_from_elsewhere(
     night: tuple[Path, str], tmp_path: Path
 ) -> None:

@@ -17,7 +17,6 @@ from .browser import screenshot
 from .test_exchange import EVIL, GOLDEN, HERE, ledger_file, table, written
 from .test_report_html import Page
 
-
 RULERLESS = {"christopherkarani__Espresso.tsv"}  # it measures nothing: a list of what was done
 
 
