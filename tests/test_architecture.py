@@ -74,7 +74,7 @@ LAYERS: list[list[str]] = [
         "loop",
         "project",
     ],
-    ["testing", "report", "plot", "exchange", "demo", "skill", "mcp", "cli", "__main__"],
+    ["testing", "report", "plot", "exchange", "demo", "skill", "mcp", "web", "cli", "__main__"],
 ]
 ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
@@ -98,6 +98,8 @@ HOMES = {
     "csv": {"exchange"},
     "jinja2": {"report", "web"},
     "markupsafe": {"report", "web"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
     "mlflow": {"exchange"},
     "wandb": {"exchange"},
     "tensorboardX": {"exchange"},
