@@ -109,6 +109,8 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "csv": {"exchange"},
+    "jinja2": {"report", "web"},
+    "markupsafe": {"report", "web"},
     "starlette": {"web"},
     "uvicorn": {"web"},
     "mlflow": {"exchange"},

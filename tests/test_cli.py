@@ -142,7 +142,7 @@ def test_a_run_ends_with_the_debrief_its_files_and_the_next_command(
     root, out = night
     end = out.splitlines()[-4:]
     assert [line.split()[0] for line in end] == ["report:", "plot:", "next:", "then:"]
-    assert Path(end[0].split(maxsplit=1)[1]).read_text().startswith("#")
+    assert Path(end[0].split(maxsplit=1)[1]).read_text().startswith("<!doctype html>")
     assert Path(end[1].split(maxsplit=1)[1]).read_bytes().startswith(b"\x89PNG")
     command = end[2].split(maxsplit=1)[1].split("   ")[0]
     patch = subprocess.run(
@@ -281,9 +281,26 @@ def test_a_report_goes_where_it_is_wanted(night: tuple[Path, str], tmp_path: Pat
     found = json.loads(
         nightlab(night[0], "report", "--out", str(tmp_path / "r"), "--json", check=0).stdout
     )
-    assert found["report"] == str(tmp_path / "r" / "report.md")
+    assert found["report"] == str(tmp_path / "r" / "report.html")
+    assert found["markdown"] == str(tmp_path / "r" / "report.md")
     assert (tmp_path / "r" / "progress.svg").read_text().startswith("<?xml")
     assert "progress.png" in (tmp_path / "r" / "report.md").read_text()
+
+
+def test_a_report_of_a_part_says_so_and_leaves_the_whole_one_alone(
+    night: tuple[Path, str], tmp_path: Path
+) -> None:
+    out = str(tmp_path / "r")
+    said = nightlab(night[0], "report", "--out", out, "--since", "2", check=0).stdout
+    assert said.splitlines()[0] == f"report: {out}/since.html"
+    assert "mar5 since experiment 2: " in said
+    page = (tmp_path / "r" / "since.html").read_text()
+    assert "Debrief of mar5 since experiment 2" in page
+    assert "[objective]" in page  # nightlab.toml, for doing it again
+    assert "+LR = 0.03" in page or "+DEPTH" in page  # diffs come from git
+    assert not (tmp_path / "r" / "report.html").exists()
+    error = nightlab(night[0], "report", "--since", "soon", check=2).stderr
+    assert "nightlab report --since yesterday" in error
 
 
 def test_verbs_find_the_project_from_below_and_from_elsewhere(

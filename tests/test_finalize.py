@@ -174,6 +174,9 @@ def test_a_true_gain_is_a_win_with_its_branch_patches_and_page(
     assert "## Finalization" in report
     assert "finalized on fresh seeds since: win" in report
     assert "provisional" not in report
+    html = (root / ".nightlab" / "t" / "report" / "report.html").read_text()
+    assert html.index("certified gain") < html.index("gain of the night") < html.index("naive gain")
+    assert "provisional" not in html
     capsys.readouterr()
     assert main(["status", "-C", str(root), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)

@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from scipy import stats as sp
 
 from nightlab import report
-from nightlab.history import Noted, SessionStarted, Warned
+from nightlab.events import Noted, SessionStarted, Warned
 from nightlab.judge import estimate
 from nightlab.model import Better, Change, Guard, Outcome, Purpose, Verdict
 from nightlab.report import claims
@@ -197,10 +197,13 @@ def test_vetoes_and_trade_offs_are_told():
 
 
 def test_drift_is_the_slope_of_an_analysis_of_covariance_and_is_flagged():
-    made = night(60, seed=1, drift=-0.01)
+    made = night(120, seed=1, drift=-0.01)
     seen, groups = facts(made).drift, []
-    for experiment in made.history.settled():
-        runs = [r for r in experiment.runs if r.metrics and r.purpose is not Purpose.SCREEN]
+    chain = claims.lineage(made.history)
+    for experiment, successor in zip(chain, [*chain[1:], None], strict=True):
+        deciding = {successor.number} if successor else set()
+        deciding |= {experiment.number} if experiment.number > 1 else set()  # nobody chose exp 1
+        runs = [r for r in experiment.runs if r.metrics and r.occasion not in deciding]
         if len(runs) > 1:
             groups.append(runs)
     xs, ys = [], []
@@ -224,7 +227,7 @@ def test_a_mirrored_study_has_mirrored_facts(seed):
 
     def mirrored(plain):
         plain["better"] = "higher"
-        for side in ("baseline", "incumbent"):
+        for side in ("baseline", "start", "incumbent"):
             plain[side]["mean"] *= -1
         plain["naive"]["value"] *= -1
         for row in plain["rows"]:

@@ -20,6 +20,7 @@ from nightlab.process import clean
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nightlab.events import AnyEvent
     from nightlab.history import History
 
 NIGHT = "The night"
@@ -61,12 +62,17 @@ class Place:
     def paths(self) -> Paths:
         return Paths(self.root)
 
-    def history(self) -> History:
-        """The journal's replay, read beside a running lab. Raises JournalError."""
+    def events(self) -> list[AnyEvent]:
+        """The journal, read beside a running lab. Raises JournalError."""
         from nightlab import journal  # noqa: PLC0415  loaded on use
-        from nightlab.history import fold  # noqa: PLC0415
 
-        return fold(journal.read(self.paths.journal(self.tag)))
+        return list(journal.read(self.paths.journal(self.tag)))
+
+    def history(self) -> History:
+        """The journal's replay. Raises JournalError."""
+        from nightlab.history import fold  # noqa: PLC0415  loaded on use
+
+        return fold(self.events())
 
     def locked(self) -> bool:
         """Whether a lab works on it now."""

@@ -6,6 +6,7 @@ import shlex
 import textwrap
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nightlab import scope
 from nightlab.budget import Bounds, left
@@ -15,6 +16,9 @@ from nightlab.errors import NightlabError
 from nightlab.history import History
 from nightlab.lab import Opened
 from nightlab.model import Outcome
+
+if TYPE_CHECKING:
+    from nightlab.report import Since
 
 _KEEPS = 8  # as many kept changes as the short debrief lists
 _LOG_LINES = 8
@@ -60,12 +64,14 @@ def fold(text: str, before: str, width: int) -> list[str]:
     return [(" " * len(before) if at else before) + line for at, line in enumerate(lines)]
 
 
-def closing(history: History, *, locked: bool, now: float, width: int) -> list[str]:
+def closing(
+    history: History, *, locked: bool, now: float, width: int, since: Since | None = None
+) -> list[str]:
     """The short debrief: from where to where, what it took, and the changes that were kept."""
     from nightlab import report  # noqa: PLC0415  loaded on use
 
-    facts = report.facts(history, locked=locked, now=now)
-    lines = report.short(history, locked=locked, now=now).splitlines()
+    facts = report.facts(history, locked=locked, now=now, since=since)
+    lines = report.short(history, locked=locked, now=now, since=since).splitlines()
     lines = [folded for line in lines for folded in fold(line, "", width)]
     lines += [folded for line in _proposed(history) for folded in fold(line, "", width)]
     for found in facts.discoveries[:_KEEPS]:

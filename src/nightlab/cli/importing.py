@@ -151,7 +151,7 @@ def report(
     segment: int | None,
     as_json: bool,
 ) -> int:
-    """Write the debrief of a ledger: report.md and a plot, with honest statistics."""
+    """Write the debrief of a ledger: report.html, report.md and a plot, with honest statistics."""
     if path is None:
         raise UsageError(
             "--better, --metric and --segment are of --import",
@@ -176,12 +176,16 @@ def report(
     points = [(r.number, r.value, r.status.value) for r in chosen.segment.counting()]
     title = f"{path.name} · {chosen.metric}"
     drawn = plot.draw(points, chosen.metric, chosen.better, title, folder / "progress.png")
-    written = folder / "report.md"
-    written.write_text(page.page(chosen, seen, plot=drawn.name), "utf-8", errors="replace")
+    inside = plot.inside(points, chosen.metric, chosen.better, page.told(chosen, seen))
+    written = folder / "report.html"
+    written.write_text(page.html(chosen, seen, drawing=inside), "utf-8", errors="replace")
+    plain = folder / "report.md"
+    plain.write_text(page.page(chosen, seen, plot=drawn.name), "utf-8", errors="replace")
     if as_json:
-        base.emit(_figures(chosen, seen) | {"report": str(written), "plot": str(drawn)})
+        files = {"report": str(written), "markdown": str(plain), "plot": str(drawn)}
+        base.emit(_figures(chosen, seen) | files)
         return 0
-    base.say(*page.lines(chosen, seen), "", f"report  {written}", f"plot    {drawn}")
+    base.say(f"report: {written}", f"plot:   {drawn}", *page.lines(chosen, seen))
     return 0
 
 

@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         rich_help_panel=base.MORNING,
         epilog="[bold]Examples[/bold]\n  nightlab report\n  nightlab report --out ~/Desktop/night\n"
+        "  nightlab report --since yesterday   also 8h, 07:00, 2026-03-05, 17\n"
         "  nightlab report --import results.tsv --better lower   another loop's ledger",
     )(report)
     app.command(
@@ -145,39 +146,28 @@ def report(
             show_default=False,
         ),
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="MOMENT",
+            help="Only what happened since: yesterday, 8h, 07:00, a date, an experiment's number.",
+            show_default=False,
+        ),
+    ] = None,
     better: BetterFlag = None,
     metric: MetricFlag = None,
     segment: SegmentFlag = None,
     as_json: AsJson = False,
 ) -> int:
-    """The debrief, for a person at breakfast: report.md and the plot of the night."""
+    """The debrief, for a person at breakfast: report.html, report.md, the plot of the night."""
     if ledger or better or metric or segment is not None:
         return importing.report(
             ledger, out=out, better=better, metric=metric, segment=segment, as_json=as_json
         )
-    from nightlab import report as debriefing  # noqa: PLC0415  loaded on use
-    from nightlab.cli import debrief, session  # noqa: PLC0415
+    from nightlab.cli import drawing  # noqa: PLC0415  loaded on use
 
-    place = base.place(directory, tag)
-    history = place.history()
-    folder = (out or place.paths.report(place.tag)).expanduser()
-    locked, now = place.locked(), time.time()
-    path, plot = session.draw_report(
-        place.root,
-        folder,
-        history,
-        locked=locked,
-        now=now,
-        drawings=("progress.png", "progress.svg"),
-    )
-    if as_json:
-        facts = debriefing.facts(history, locked=locked, now=now).json()
-        files = {"report": str(path), "plot": str(plot) if plot else None}
-        base.emit({"tag": place.tag, **files, "facts": facts})
-        return 0
-    base.say(*debrief.closing(history, locked=locked, now=now, width=base.width()))
-    base.say(*session.where(path, plot))
-    return 0
+    return drawing.tell(base.place(directory, tag), out, since=since, as_json=as_json)
 
 
 def export(

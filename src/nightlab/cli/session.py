@@ -14,7 +14,7 @@ from typing import Any
 
 from nightlab import config, contexts, journal, lab, notify, views
 from nightlab.budget import Bounds
-from nightlab.cli import base, debrief, follow, words
+from nightlab.cli import base, debrief, drawing, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
 from nightlab.config import Settings
 from nightlab.engine import Engine
@@ -24,7 +24,6 @@ from nightlab.errors import (
     EXIT_INTERRUPTED,
     EXIT_NO_KEEP,
     ConfigError,
-    NightlabError,
     ResearcherError,
 )
 from nightlab.events import AnyEvent, Paused, Settled, Warned
@@ -263,58 +262,11 @@ def write_report(paths: config.Paths, history: History, *, now: float) -> Debrie
     """
     lines = [words.counts(history)]
     try:
-        folder = paths.report(history.study.tag)
         lines = debrief.closing(history, locked=False, now=now, width=base.width())
-        report, plot = draw_report(
-            paths.root, folder, history, locked=False, now=now, drawings=("progress.png",)
+        files = drawing.write(
+            paths, paths.report(history.study.tag), history, locked=False, now=now
         )
     except Exception as error:  # noqa: BLE001 - matplotlib meets odd machines
         trouble = f"no report was written: {type(error).__name__}: {error}"
         return Debriefed(lines, trouble=trouble)
-    return Debriefed([*lines, *where(report, plot)], report, plot)
-
-
-def where(report: Path, plot: Path | None) -> list[str]:
-    """The lines that say where the debrief lies."""
-    return [f"report: {report}"] + ([f"plot:   {plot}"] if plot else [])
-
-
-def _constants(root: Path, history: History) -> tuple[str, ...]:
-    """What could be turned in the incumbent's code: the report names what nobody tried."""
-    from nightlab import commits, git  # noqa: PLC0415  loaded on use
-    from nightlab.researchers import constants  # noqa: PLC0415
-
-    files = commits.files_in_scope(git.discover(root), history.study, history.tip)
-    try:
-        return tuple(constant.name for constant in constants.find(files))
-    except NightlabError:  # a malformed hint in the code is the researcher's to tell
-        return ()
-
-
-def draw_report(
-    root: Path,
-    folder: Path,
-    history: History,
-    *,
-    locked: bool,
-    now: float,
-    drawings: tuple[str, ...],
-) -> tuple[Path, Path | None]:
-    """Write report.md and the plot as each of ``drawings``; returns report.md and the first."""
-    from nightlab import report  # noqa: PLC0415  loaded on use
-
-    folder.mkdir(parents=True, exist_ok=True)
-    constants = _constants(root, history)
-    plots: list[Path] = []
-    if len(history.settled()) > 1:  # a baseline alone is no progress
-        from nightlab import plot  # noqa: PLC0415  matplotlib takes a second
-
-        plots = [plot.draw(history, folder / name) for name in drawings]
-    name = plots[0].name if plots else None
-    path = folder / "report.md"
-    path.write_text(
-        report.markdown(history, locked=locked, now=now, plot=name, constants=constants),
-        encoding="utf-8",
-        errors="replace",
-    )
-    return path, plots[0] if plots else None
+    return Debriefed([*lines, *drawing.where(files)], files.html, files.plot)

@@ -1,4 +1,4 @@
-"""The debrief of an imported ledger, as Markdown: what it says, and what that is worth. Pure."""
+"""The debrief of an imported ledger, as Markdown and HTML: what it says, what that is worth."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from nightlab.exchange.choosing import Chosen
-from nightlab.exchange.honest import Honest
+from nightlab.exchange.honest import Honest, Step
 from nightlab.exchange.values import Repair, Row
-from nightlab.report.words import count, escape, number, percent, signed
+from nightlab.report import marks
+from nightlab.report.document import ROWS, Drawing, kinds, render
+from nightlab.report.words import clean, count, escape, number, percent, signed
 
 _STEPS = 40
 _MENDED = 30
@@ -31,6 +33,65 @@ def page(chosen: Chosen, seen: Honest, *, plot: str | None = None) -> str:
     parts += [*_kept_table(chosen, seen), *_missed(seen), *_mended(chosen.ledger.repairs)]
     parts += list(_next())
     return "\n\n".join(parts) + "\n"
+
+
+def html(chosen: Chosen, seen: Honest, *, drawing: Drawing | None) -> str:
+    """The same page as one HTML file. Every text of the ledger's is escaped by its template."""
+    rows = chosen.segment.rows[:ROWS]
+    listed = {r.number for r in rows}
+    steps = _largest(seen)
+    told = [clean(line, 800) for line in lines(chosen, seen)]
+    lead = next((t for t in told if t.startswith("naive gain")), told[-1])
+    left_out = len(chosen.segment.rows) - len(rows)
+    return render(
+        "ledger.html",
+        sigma=seen.sigma,
+        title=clean(_name(chosen)),
+        form=clean(chosen.ledger.form),
+        metric=clean(chosen.metric, 40),
+        lead=f"{lead[:1].upper()}{lead[1:]}.",
+        tiles=list(_tiles(seen)),
+        said=[
+            *(t for t in told if t != lead),
+            "these are the ledger's own numbers: nightlab has measured none of them",
+        ],
+        drawing=drawing,
+        caption="Point at a row, or go through them with the arrow keys, for what it says.",
+        steps=steps[:_STEPS],
+        more_steps=len(steps[_STEPS:]),
+        missed=seen.missed[:_STEPS],
+        mended=mended(chosen.ledger.repairs)[:_MENDED],
+        rows=rows,
+        kinds=kinds(r.status.value for r in rows),
+        left_out=count(left_out, "row") if left_out else "",
+        link=lambda n: marks.link(n, listed),
+    )
+
+
+def told(chosen: Chosen, seen: Honest) -> dict[int, str]:
+    """What each row that the page lists says of itself, by its number."""
+    found = {}
+    for row in chosen.segment.rows[:ROWS]:
+        value = "" if row.value is None else f" · {number(row.value, seen.sigma)}"
+        words = f"row {row.number} · {row.status.value}{value}\n{clean(row.description, 240)}"
+        found[row.number] = words.rstrip()
+    return found
+
+
+def _tiles(seen: Honest) -> Iterator[tuple[str, str, str]]:
+    if seen.naive is not None:
+        yield "naive gain", signed(seen.naive, seen.sigma), "an upper bound in all likelihood"
+    within = "" if seen.within is None else f"{seen.within} of {seen.judged} steps within noise"
+    yield "kept", f"{seen.counts.get('keep', 0):,} of {seen.rows:,}", within
+    if seen.looked:
+        told = f"{seen.chance:.1f} would be by chance alone"
+        yield "records", f"{seen.records} of {seen.looked:,}", told
+    noise = "unknown" if seen.sigma is None else f"{seen.sigma:.3g}"
+    yield "noise of one row", noise, "" if seen.sigma is None else f"{seen.df} degrees of freedom"
+
+
+def _largest(seen: Honest) -> list[Step]:
+    return sorted(seen.steps, key=lambda s: -(s.gain if s.gain is not None else 0.0))
 
 
 def _name(chosen: Chosen) -> str:
@@ -99,7 +160,7 @@ def _noise(seen: Honest) -> Iterator[str]:
 def _kept_table(chosen: Chosen, seen: Honest) -> Iterator[str]:
     if not seen.steps:
         return
-    shown = sorted(seen.steps, key=lambda s: -(s.gain if s.gain is not None else 0.0))[:_STEPS]
+    shown = _largest(seen)[:_STEPS]
     yield "## What it kept, the largest step first"
     yield _table(
         ("row", "line", "step", chosen.metric, "change"),

@@ -9,7 +9,6 @@ their hooks, and leaves a ``.git`` file that points a run at the repository.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import Any
 
 from nightlab import process
 from nightlab.errors import GitError, NightlabError
+from nightlab.git._environment import environment as _environment
 from nightlab.git._guard import Guard
 from nightlab.git._index import Indexes
 
-_IDENTITY = ("nightlab", "nightlab@localhost")
 _REF_ATTEMPTS = 5
 _REMEMBERED = 256  # commits whose tree is known
 
@@ -79,23 +78,6 @@ def _call(argv: Sequence[str], **options: Any) -> process.Completed:
         raise
     except NightlabError as error:
         raise GitError(error.what, error.why, "git --version") from error
-
-
-def _environment() -> dict[str, str]:
-    """The caller's environment without GIT_*: a hook or alias must not redirect us."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    env |= {
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-        # A hash means its own content, whatever a run has put below refs/replace.
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "LC_ALL": "C",
-        "GIT_AUTHOR_NAME": _IDENTITY[0],
-        "GIT_AUTHOR_EMAIL": _IDENTITY[1],
-        "GIT_COMMITTER_NAME": _IDENTITY[0],
-        "GIT_COMMITTER_EMAIL": _IDENTITY[1],
-    }
-    return env
 
 
 class Repo:
@@ -195,6 +177,21 @@ class Repo:
         """The patch from one commit or tree to another, for people: plain, with file names."""
         args = ("diff", "--no-color", "--no-ext-diff", "--no-textconv", old, new)
         return self._call(*args).stdout.decode("utf-8", "replace")
+
+    def diffs(self, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """The patches of (old, new) commits in one call, by the new one; none for an empty one."""
+        args = ("diff-tree", "--stdin", "-r", "-p", "--no-color", "--no-ext-diff", "--no-textconv")
+        asked = "".join(f"{new} {old}\n" for old, new in pairs).encode()
+        found: dict[str, list[str]] = {}
+        lines: list[str] = []
+        known = {new for _, new in pairs}
+        text = self._call(*args, input_bytes=asked).stdout.decode("utf-8", "replace")
+        for line in text.split("\n"):
+            if line in known:  # no line of a patch is only a commit
+                lines = found.setdefault(line, [])
+            else:
+                lines.append(line)
+        return {commit: "\n".join(lines) for commit, lines in found.items()}
 
     def uncommitted(self) -> list[str]:
         """Tracked files of the checkout that differ from its HEAD, and untracked ones."""

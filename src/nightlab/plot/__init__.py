@@ -7,27 +7,28 @@ alone.
 
 from __future__ import annotations
 
-import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nightlab.history import History
 from nightlab.model import Better, Purpose, Verdict
+from nightlab.plot import inline
 from nightlab.plot.labels import name_steps
-from nightlab.plot.scene import Scene, scene_of
+from nightlab.plot.scene import Scene, half_width, scene_of
 from nightlab.report import claims
 from nightlab.report.build import finalized
 from nightlab.report.lessons import tried
-from nightlab.report.schema import LEVEL, Estimate, Noise
+from nightlab.report.schema import LEVEL, Facts, Stretch
 from nightlab.report.words import clean, count, duration, number
-from nightlab.stats import t_quantile
 
 # Okabe & Ito's palette: told apart by people with any common colour vision; shapes differ too.
 _INK, _SOFT, _RULE, _PAPER = "#1f2430", "#5d6472", "#d9dce3", "#ffffff"
 _KEEP, _LINE, _BAND = "#009e73", "#0072b2", "#56b4e9"
 _FLOOR = "#e8eaef"
 _DISCARD, _OPEN, _CRASH = "#9aa1ad", "#e69f00", "#d55e00"
+_DRIFT = "#b0308c"
 
 # matplotlib's own font has no Chinese, Japanese or Korean: these are asked next, where installed.
 _WIDER = (
@@ -41,12 +42,25 @@ _WIDER = (
 
 _INCHES, _DPI = (10.0, 5.6), 200
 _MANY = 1500  # runs beyond which points are drawn smaller, and as pixels in an SVG
+_ACROSS = 125  # characters of a small label that fit across the frame
 _CROWD = 80  # keeps, and crashes, beyond which their marks are drawn smaller
 
 
-def draw(history: History, path: Path) -> Path:
+def inside(history: History, facts: Facts) -> inline.Drawing:
+    """The progress inside a page that lists the rows of ``facts``; a part of a study is marked."""
+    listed = {row.experiment for row in facts.rows}
+    mark = None
+    if facts.since is not None:
+        known = {e.number for e in history.settled()} - {r.experiment for r in facts.rows}
+        early = [n for n in known if n < min(listed, default=len(history.experiments) + 1)]
+        mark = max(early, default=0) + 0.5, facts.since.words
+    return inline.draw(scene_of(history, facts.phases), listed, mark)
+
+
+def draw(history: History, path: Path, phases: Sequence[Stretch] = ()) -> Path:
     """Draw the progress of a study; the suffix of ``path``, .png or .svg, decides the format.
 
+    ``phases`` of program.md are named where they began.
     Raises ValueError for another suffix, OSError when the file cannot be written.
     """
     kind = path.suffix.lower().lstrip(".")
@@ -72,7 +86,7 @@ def draw(history: History, path: Path) -> Path:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=_INCHES, dpi=_DPI, facecolor=_PAPER)
         FigureCanvasAgg(figure)
-        _compose(figure, scene_of(history))
+        _compose(figure, scene_of(history, phases))
         figure.savefig(path, format=kind, metadata=metadata, facecolor=_PAPER)
     return path
 
@@ -91,7 +105,9 @@ def _compose(figure: Any, scene: Scene) -> None:
         *_points(axes, scene),
         *_edge(axes, scene),
         *_incumbents(axes, scene),
+        *_drift(axes, scene),
     }
+    _phases(axes, scene)
     _headline(figure, scene)
     name_steps(figure, axes, scene, arrow)
     _legend(figure, drawn)
@@ -216,7 +232,7 @@ def _incumbents(axes: Any, scene: Scene) -> set[str]:
     ends = [*(x for x, _ in known[1:]), scene.last + 0.7 * scene.pad]
     xs = [x for (start, _), end in zip(known, ends, strict=True) for x in (start, end)]
     means = [e.mean or 0.0 for _, e in known for _ in range(2)]
-    halves = [_half_width(e, scene.noise) for _, e in known for _ in range(2)]
+    halves = [half_width(e, scene.noise) for _, e in known for _ in range(2)]
     axes.plot(xs, means, color=_LINE, linewidth=2.0, solid_joinstyle="miter", zorder=5)
     if not any(halves):
         return {"incumbent"}
@@ -226,11 +242,32 @@ def _incumbents(axes: Any, scene: Scene) -> set[str]:
     return {"incumbent", "band"}
 
 
-def _half_width(level: Estimate, noise: Noise) -> float:
-    """Half of the interval of one incumbent's mean; 0 where noise is nil or unknown."""
-    if not noise.sigma or noise.df < 1 or not level.n:
-        return 0.0
-    return t_quantile(0.5 + LEVEL / 2, noise.df) * noise.sigma / math.sqrt(level.n)
+def _drift(axes: Any, scene: Scene) -> set[str]:
+    """The line that each incumbent's re-runs follow."""
+    for line in scene.drift:
+        xs, ys = zip(*line, strict=True)
+        axes.plot(xs, ys, color=_DRIFT, linewidth=1.3, linestyle=(0, (2, 2)), zorder=5.5)
+    return {"drift"} if scene.drift else set()
+
+
+def _phases(axes: Any, scene: Scene) -> None:
+    """Where each phase began, and its name above the frame as far as there is room."""
+    left, right = axes.get_xlim()
+    for place, phase in enumerate(scene.phases):
+        begin = phase.first - 0.5 if place else left  # the first began with the study
+        if begin > scene.last + 0.5:
+            continue
+        end = min(right, (scene.last if phase.last is None else phase.last) + 0.5)
+        if begin > left:
+            style: dict[str, Any] = {"color": _SOFT, "linewidth": 0.8, "alpha": 0.6}
+            axes.axvline(begin, linestyle=(0, (2, 3)), zorder=1, **style)
+        room = int((end - max(begin, left)) / (right - left) * _ACROSS)
+        if room >= 4:
+            axes.text(
+                max(begin, left) + 0.004 * (right - left), 1.004, clean(phase.name, min(room, 60)),
+                transform=axes.get_xaxis_transform(), va="bottom", fontsize=8.5, style="italic",
+                color=_SOFT,
+            )  # fmt: skip
 
 
 def _headline(figure: Any, scene: Scene) -> None:
@@ -288,9 +325,10 @@ def _legend(figure: Any, drawn: set[str]) -> None:
         "incumbent": Line2D([], [], color=_LINE, lw=2, label="incumbent"),
         "band": Patch(color=_BAND, alpha=0.3, lw=0, label=f"its {LEVEL * 100:.0f} % interval"),
         "again": mark("its re-runs", "o", _LINE, 4.5, mfc="none", alpha=0.7),
+        "drift": Line2D([], [], color=_DRIFT, lw=1.3, ls=(0, (2, 2)), label="their drift"),
         "floor": Patch(color=_FLOOR, lw=0, label="baseline ± sd"),
     }
-    figure.legend(
+    shown = figure.legend(
         handles=[handle for name, handle in handles.items() if name in drawn],
         loc="center left",
         bbox_to_anchor=(0.012, 0.852),
@@ -303,3 +341,8 @@ def _legend(figure: Any, drawn: set[str]) -> None:
         columnspacing=1.1,
         borderpad=0,
     )
+    width = shown.get_window_extent(figure.canvas.get_renderer()).width
+    room = 0.975 * figure.bbox.width
+    if width > room:
+        for text in shown.get_texts():
+            text.set_fontsize(8.5 * room / width * 0.97)

@@ -25,15 +25,15 @@ def name_steps(figure: Any, axes: Any, scene: Scene, arrow: Any) -> None:
     from matplotlib.patheffects import withStroke  # noqa: PLC0415
 
     renderer, scale = figure.canvas.get_renderer(), figure.dpi / 72.0
-    busy = axes.transData.transform(np.array(_busy(scene), dtype=float))
-    room = _Room(
+    busy = axes.transData.transform(np.array(busy_of(scene), dtype=float))
+    room = Room(
         frame=_box_of(axes.get_window_extent(renderer)),
         taken=[_box_of(arrow.get_window_extent(renderer))],
         busy=np.unique(np.round(busy / (2 * scale)), axis=0) * (2 * scale),
         scale=scale,
         up=scene.sign > 0,
     )
-    for x, mean, words in _steps(scene):
+    for x, mean, words in steps(scene):
         text = axes.annotate(
             words,
             (x, mean),
@@ -52,13 +52,13 @@ def name_steps(figure: Any, axes: Any, scene: Scene, arrow: Any) -> None:
             text.remove()
             continue
         text.set_position(((box[0] - at[0]) / scale, (box[1] - at[1]) / scale))
-        near = _nearest(at, box)
+        near = nearest(at, box)
         if math.dist(near, at) > 9 * scale:
             ends = axes.transData.inverted().transform([tuple(at), near])
             axes.plot(ends[:, 0], ends[:, 1], color=_SOFT, linewidth=0.6, alpha=0.7, zorder=4.5)
 
 
-def _steps(scene: Scene) -> list[tuple[int, float, str]]:
+def steps(scene: Scene) -> list[tuple[int, float, str]]:
     """(x, level, words) of the keeps to name, the largest step first."""
     found = []
     for before, x, level, experiment in zip(
@@ -72,7 +72,7 @@ def _steps(scene: Scene) -> list[tuple[int, float, str]]:
     return [step for _, step in found[:_LABELS]]
 
 
-def _busy(scene: Scene) -> list[tuple[float, float]]:
+def busy_of(scene: Scene) -> list[tuple[float, float]]:
     """Places that a label should not cover: experiments, and the line of the incumbents."""
     spots = []
     for experiment, mean in scene.points:
@@ -91,7 +91,7 @@ def _busy(scene: Scene) -> list[tuple[float, float]]:
 
 
 @dataclass
-class _Room:
+class Room:
     """Where labels may go: pixels of the frame, boxes taken, points better left uncovered."""
 
     frame: _Box
@@ -119,7 +119,7 @@ class _Room:
         if found is not None:
             self.taken.append(found)
             # Its hairline is taken too, as a chain of specks.
-            self.taken += [(x, y, x, y) for x, y in _between(at, _nearest(at, found))]
+            self.taken += [(x, y, x, y) for x, y in _between(at, nearest(at, found))]
         return found
 
     def _cost(self, box: _Box, at: Any) -> float:
@@ -129,7 +129,7 @@ class _Room:
             return math.inf
         if any(_overlap(box, other, gap) for other in self.taken):
             return math.inf
-        near = _nearest(at, box)
+        near = nearest(at, box)
         line = _between(at, near)
         if any(_overlap((x, y, x, y), other, 1.0) for x, y in line for other in self.taken):
             return math.inf
@@ -143,7 +143,7 @@ def _box_of(extent: Any) -> _Box:
     return extent.x0, extent.y0, extent.x1, extent.y1
 
 
-def _nearest(at: Any, box: _Box) -> tuple[float, float]:
+def nearest(at: Any, box: _Box) -> tuple[float, float]:
     """The place of a box that is nearest to a point."""
     return min(max(at[0], box[0]), box[2]), min(max(at[1], box[1]), box[3])
 

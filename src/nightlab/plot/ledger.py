@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nightlab.model import Better
+from nightlab.plot.inline import (
+    Drawing,
+    Frame,
+    axes,
+    dots,
+    link,
+    path_of,
+    svg,
+)
 from nightlab.report.words import clean
 
 _INK, _SOFT, _RULE, _PAPER = "#1f2430", "#5d6472", "#d9dce3", "#ffffff"
@@ -43,10 +52,61 @@ def draw(points: Sequence[Point], metric: str, better: Better, title: str, path:
     return path
 
 
+def inside(
+    points: Sequence[Point], metric: str, better: Better, words: Mapping[int, str]
+) -> Drawing:
+    """The same inside a page; the rows of ``words`` can be asked and lead to their line there."""
+    measured = [(n, v, s) for n, v, s in points if v is not None and s != "crash"]
+    low, high = _limits([v for _, v, _ in measured], _kept(measured), better)
+    last = max((n for n, _, _ in points), default=1)
+    frame = Frame(1 - 0.02 * last, last + max(1.0, 0.02 * last), low, high)
+    told: list[str] = []
+    silent: dict[str, list[tuple[float, float]]] = {}
+    drawn: dict[str, str] = {}
+    worse = low if better is Better.HIGHER else high
+    for number, value, status in points:
+        crashed = value is None or status == "crash"
+        kind = "crash" if crashed else status
+        at = worse if value is None or crashed else min(max(value, low), high)
+        spot = frame.at((number, at))
+        drawn[kind] = "crash, or no value" if crashed else status
+        if number in words:
+            told.append(link(kind, number, words[number], spot))
+        else:
+            silent.setdefault(kind, []).append(spot)
+    line = _record(measured, better)
+    parts = [*axes(frame, last, "row", lower=better is Better.LOWER)]
+    if line:
+        steps = [frame.at(p) for p in _stairs(line, last)]
+        parts.append(f'<path class="line" d="{path_of(steps)}"/>')
+        drawn["line"] = "kept record"
+    parts += [f'<path class="dots {kind}" d="{dots(s)}"/>' for kind, s in silent.items()]
+    parts += ['<g class="points">', *told, "</g>"]
+    title = f"{clean(metric, 60)} over {last} rows"
+    return Drawing(svg(title, parts), tuple(drawn.items()), len(told), len(points) - len(told))
+
+
+def _stairs(line: Sequence[tuple[int, float]], last: int) -> list[tuple[float, float]]:
+    ends = [*(x for x, _ in line[1:]), last]
+    return [(float(x), y) for (start, y), end in zip(line, ends, strict=True) for x in (start, end)]
+
+
+def _kept(measured: Sequence[tuple[int, float, str]]) -> list[float]:
+    return [v for _, v, status in measured if status == "keep"]
+
+
+def _record(measured: Sequence[tuple[int, float, str]], better: Better) -> list[tuple[int, float]]:
+    """Where a kept row beat all kept rows before it."""
+    found: list[tuple[int, float]] = []
+    for n, value, status in measured:
+        if status == "keep" and (not found or better.sign * value > better.sign * found[-1][1]):
+            found.append((n, value))
+    return found
+
+
 def _compose(axes: Any, points: Sequence[Point], better: Better) -> None:
     measured = [(n, v, s) for n, v, s in points if v is not None and s != "crash"]
-    kept = [v for _, v, status in measured if status == "keep"]
-    low, high = _limits([v for _, v, _ in measured], kept, better)
+    low, high = _limits([v for _, v, _ in measured], _kept(measured), better)
     axes.set_ylim(low, high)
     last = max((n for n, _, _ in points), default=1)
     axes.set_xlim(0, last + max(1.0, 0.02 * last))
@@ -61,13 +121,9 @@ def _compose(axes: Any, points: Sequence[Point], better: Better) -> None:
         edge = low if better is Better.HIGHER else high
         axes.scatter(crashed, [edge] * len(crashed), s=18, c=_CRASH, marker="x", linewidths=0.8,
                      label="crash, or no value", zorder=2, clip_on=False)  # fmt: skip
-    xs: list[int] = []
-    ys: list[float] = []
-    for n, value, status in measured:
-        if status == "keep" and (not ys or better.sign * value > better.sign * ys[-1]):
-            xs.append(n)
-            ys.append(value)
-    if xs:
+    line = _record(measured, better)
+    if line:
+        xs, ys = [x for x, _ in line], [y for _, y in line]
         axes.step([*xs, last], [*ys, ys[-1]], where="post", color=_LINE, label="kept record")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

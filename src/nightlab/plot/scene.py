@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from nightlab.history import History
 from nightlab.model import Experiment
 from nightlab.report import claims
-from nightlab.report.schema import Estimate, Noise
+from nightlab.report.schema import LEVEL, Drift, Estimate, Noise, Stretch
+from nightlab.stats import t_quantile
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One study as it is drawn. ``points`` are the settled experiments with their estimates."""
+    """One study as it is drawn. ``points`` are the settled experiments with their estimates.
+
+    ``drift`` is, for each incumbent that ran again later, the line that its re-runs follow: their
+    own mean, and the slope over time that all re-runs have in common (``drifted``).
+    """
 
     history: History
     metric: str
@@ -27,6 +32,9 @@ class Scene:
     last: int  # the highest experiment number
     low: float
     high: float
+    phases: tuple[Stretch, ...]
+    drifted: Drift | None
+    drift: list[list[tuple[float, float]]]
 
     def inside(self, value: float) -> bool:
         return self.low <= value <= self.high
@@ -42,8 +50,8 @@ class Scene:
         return self.low if self.sign > 0 else self.high
 
 
-def scene_of(history: History) -> Scene:
-    """Everything that the plot needs of a study."""
+def scene_of(history: History, phases: Sequence[Stretch] = ()) -> Scene:
+    """Everything that the plot needs of a study; ``phases`` as they went."""
     metric, sign = history.study.objective.metric, history.study.objective.better.sign
     chain = claims.lineage(history)
     levels = [claims.estimated(e, metric) for e in chain]
@@ -52,6 +60,7 @@ def scene_of(history: History) -> Scene:
         xs.append(max(experiment.number, xs[-1] if xs else 1))
     noise = claims.noise(history)
     points = [(e, claims.estimated(e, metric).mean) for e in history.settled()]
+    drifted = claims.drift(history)
     low, high = _limits([v for _, v in points if v is not None], levels, noise, sign)
     return Scene(
         history=history,
@@ -65,7 +74,33 @@ def scene_of(history: History) -> Scene:
         last=max(history.experiments, default=1),
         low=low,
         high=high,
+        phases=tuple(phases),
+        drifted=drifted,
+        drift=[] if drifted is None else _drift(chain, metric, sign * drifted.per_hour),
     )
+
+
+def half_width(level: Estimate, noise: Noise) -> float:
+    """Half of the interval of one incumbent's mean; 0 where noise is nil or unknown."""
+    if not noise.sigma or noise.df < 1 or not level.n:
+        return 0.0
+    return t_quantile(0.5 + LEVEL / 2, noise.df) * noise.sigma / math.sqrt(level.n)
+
+
+def _drift(
+    chain: Sequence[Experiment], metric: str, per_hour: float
+) -> list[list[tuple[float, float]]]:
+    """(experiment, value) along each incumbent's re-runs, where there were any later ones."""
+    lines = []
+    for _, runs in claims.reruns(chain, metric):
+        if len({r.occasion for r in runs}) < 2:
+            continue
+        hours = [r.started_at / 3600.0 for r in runs]
+        middle = math.fsum(hours) / len(runs)
+        mean = math.fsum(r.metrics[metric] for r in runs) / len(runs)
+        at = {r.occasion: mean + per_hour * (h - middle) for r, h in zip(runs, hours, strict=True)}
+        lines.append([(float(x), at[x]) for x in sorted(at)])
+    return lines
 
 
 def _limits(

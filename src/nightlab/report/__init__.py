@@ -6,43 +6,53 @@ put facts into words. Another format (HTML, a notification) is another writer of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from nightlab.history import History
-from nightlab.report.build import facts
+from nightlab.report.build import facts, fewer_rows
+from nightlab.report.document import Evidence, Source
+from nightlab.report.document import page as html
 from nightlab.report.finalized import facts as final_facts
 from nightlab.report.finalized import lines as final_lines
 from nightlab.report.finalized import page as final_page
-from nightlab.report.finalized import section
+from nightlab.report.finalized import section, told
 from nightlab.report.page import page
 from nightlab.report.schema import Facts
+from nightlab.report.since import Since, after, since
 from nightlab.report.summary import lines
 
 __all__ = [
+    "Evidence",
     "Facts",
+    "Since",
+    "Source",
+    "after",
     "facts",
+    "fewer_rows",
     "final_facts",
     "final_lines",
     "final_page",
+    "html",
     "markdown",
     "page",
+    "section",
     "short",
+    "since",
+    "told",
 ]
 
 
 def markdown(
-    history: History,
-    *,
-    locked: bool,
-    now: float,
-    plot: str | None = None,
-    constants: Sequence[str] = (),
+    history: History, *, locked: bool, now: float, plot: str | None = None, **other: Any
 ) -> str:
-    """The debrief in GitHub-flavoured Markdown; ``plot`` is the image's address from there."""
-    found = facts(history, locked=locked, now=now, constants=constants)
+    """The debrief in GitHub-flavoured Markdown; ``plot`` is the image's address from there.
+
+    The ``other`` arguments are those of ``facts``.
+    """
+    found = facts(history, locked=locked, now=now, **other)
     return page(found, plot=plot, final=tuple(section(history)))
 
 
-def short(history: History, *, locked: bool, now: float) -> str:
+def short(history: History, *, locked: bool, now: float, since: Since | None = None) -> str:
     """The debrief in three lines of plain text, for a terminal or a notification."""
-    return "\n".join(lines(facts(history, locked=locked, now=now)))
+    return "\n".join(lines(facts(history, locked=locked, now=now, since=since)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from nightlab import views
+from nightlab import plateau, views
 from nightlab.history import History
 from nightlab.model import Change, Outcome, Verdict
+from nightlab.report import ahead
 from nightlab.report.lessons import effect_of, move, tried
 from nightlab.report.schema import Attempt, Discovery, Drift, Ending, Gain, Noise, Step
 from nightlab.report.words import count, duration, number, percent, signed
@@ -44,6 +45,7 @@ def steps(
         *_ruler(history, seen, moved),
         *_claim(history, whole),
         *_search(history, seen, found, misses, constants),
+        *ahead.steps(history, seen, found, misses),
     ]
 
 
@@ -196,7 +198,8 @@ def _search(
             kind="plateau",
             do="Change something larger: another phase, a longer budget, a hint",
             why=f"nothing was kept in the last {since} experiments "
-            f"({percent(since / len(done))} of all)",
+            f"({percent(since / len(done))} of all); the search is at its stage "
+            f"“{plateau.stand(history).stage.name}”",
             command='nightlab note "…"',
         )
 

@@ -10,7 +10,8 @@ import msgspec
 from nightlab.final import BASELINE, CLEANED, Contest, Effect, Finalization, Word
 from nightlab.final.words import amount, interval, side, spread_of
 from nightlab.history import History
-from nightlab.report.words import NOTHING, code, count, duration, escape
+from nightlab.report.schema import Fact
+from nightlab.report.words import NOTHING, clean, code, count, duration, escape
 
 _HEAD = {
     Word.WIN: "A win",
@@ -90,40 +91,134 @@ def lines(history: History) -> list[str]:
     return found
 
 
-def section(history: History) -> Iterator[str]:
-    """The paragraphs of the debrief; none for a study that is not finalized."""
+class Ablated(Fact, frozen=True):
+    """One kept change in the final tree, in words."""
+
+    experiment: int
+    description: str
+    effect: str
+    interval: str
+    p: str
+    seeds: str
+    outcome: str
+
+
+class Told(Fact, frozen=True):
+    """A finalization in plain words. ``gain`` on fresh seeds, "" while there is none.
+
+    ``said`` are (what stands out, the sentence) pairs.
+    """
+
+    head: str
+    reason: str
+    win: bool
+    gain: str
+    bounds: str
+    rows: tuple[Ablated, ...]
+    said: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def told(history: History) -> Told | None:
+    """The last finalization in plain words, cleaned; None for a study that is not finalized."""
     f = history.final
     if f is None:
+        return None
+    if f.result is None:
+        head, reason = "Begun, and not over", "nightlab finalize goes on where it was"
+        return Told(
+            head=head, reason=reason, win=False, gain="", bounds="", rows=(), said=(), notes=()
+        )
+    result, plan = f.result, f.plan
+    claim, spread = result.claim, spread_of(plan, result.claim)
+    pairs = count(claim.n, "fresh pair")
+    return Told(
+        head=_HEAD[result.word],
+        reason=clean(result.reason, 600),
+        win=result.word is Word.WIN,
+        gain="" if claim.effect is None else _signed(claim.effect, spread),
+        bounds=clean(f"{interval(claim, spread)}, {pairs}", 300),
+        rows=tuple(_ablated(e, f) for e in result.effects),
+        said=tuple((bold, clean(text, 600)) for bold, text in _said(f)),
+        notes=tuple(clean(n, 400) for n in _notes(f)),
+    )
+
+
+def section(history: History) -> Iterator[str]:
+    """The paragraphs of the debrief in Markdown; none for a study that is not finalized."""
+    f, said = history.final, told(history)
+    if f is None or said is None:
         return
     yield "## Finalization"
     if f.result is None:
         yield "Begun, and not over: `nightlab finalize` goes on where it was."
         return
-    result, plan = f.result, f.plan
-    yield f"**{_HEAD[result.word]}.** {escape(result.reason, 600)}."
+    yield f"**{said.head}.** {escape(said.reason, 600)}."
     yield from _table(f)
+    for bold, text in said.said:
+        yield (f"**{bold}** " if bold else "") + escape(text, 600)
+    if said.notes:
+        yield "\n".join(f"- {escape(note, 400)}" for note in said.notes)
+    where = []
+    if f.closed is not None and f.closed.branch:
+        where.append(f"Branch {code(f.closed.branch)} at {code(f.closed.commit[:7])}, ")
+        where.append(f"one commit per surviving change on {code(f.plan.baseline[:7])}. ")
+    where.append(f"{count(f.result.runs, 'run')}, {duration(f.result.spent_s)} of device time.")
+    yield "".join(where)
+
+
+def _said(f: Finalization) -> Iterator[tuple[str, str]]:
+    """What else was measured: without the idle changes, at full length, on the test split."""
+    result, plan = f.result, f.plan
+    if result is None:
+        return
+    if result.effects:
+        level = f"{result.effects[0].level * 100:.0f} %"
+        yield (
+            "",
+            (
+                "Each change was taken out of the final code and the rest run on the same seeds; "
+                "positive means that the code is better with it. Intervals are at "
+                f"{level}, each by itself."
+            ),
+        )
     if result.recheck is not None:
         spread = spread_of(plan, result.recheck)
         what = "took its place" if result.chosen == CLEANED else "did not take its place"
         yield (
-            f"The tree without what adds nothing {what}: against all that was kept "
-            f"{_signed(result.recheck.effect, spread)} on {count(result.recheck.n, 'fresh seed')} "
-            f"({escape(interval(result.recheck, spread), 300)})."
+            "",
+            (
+                f"The tree without what adds nothing {what}: against all that was kept "
+                f"{_signed(result.recheck.effect, spread)} on "
+                f"{count(result.recheck.n, 'fresh seed')} ({interval(result.recheck, spread)})."
+            ),
         )
     if result.full is not None:
-        yield f"**Full-length training:** {escape(_contest(f, result.full), 400)}."
+        yield "Full-length training:", f"{_contest(f, result.full)}."
     if result.test is not None:
         first = "not fresh" if plan.last.readings else "read once"
-        yield f"**Test split** ({first}): {escape(_contest(f, result.test), 400)}."
-    told = f.closed.told if f.closed is not None else ()
-    if result.notes or told:
-        yield "\n".join(f"- {escape(note, 400)}" for note in (*result.notes, *told))
-    where = []
-    if f.closed is not None and f.closed.branch:
-        where.append(f"Branch {code(f.closed.branch)} at {code(f.closed.commit[:7])}, ")
-        where.append(f"one commit per surviving change on {code(plan.baseline[:7])}. ")
-    where.append(f"{count(result.runs, 'run')}, {duration(result.spent_s)} of device time.")
-    yield "".join(where)
+        yield f"Test split ({first}):", f"{_contest(f, result.test)}."
+
+
+def _notes(f: Finalization) -> tuple[str, ...]:
+    notes = f.result.notes if f.result is not None else ()
+    return (*notes, *(f.closed.told if f.closed is not None else ()))
+
+
+def _ablated(e: Effect, f: Finalization) -> Ablated:
+    bounds = NOTHING
+    if e.low is not None and e.high is not None:
+        bounds = f"{_signed(e.low, f.plan.sigma)} to {_signed(e.high, f.plan.sigma)}"
+    dropped = f.result.dropped if f.result is not None else ()
+    return Ablated(
+        experiment=e.experiment,
+        description=clean(f.plan.kept_change(e.experiment).description, 160),
+        effect=_signed(e.effect, f.plan.sigma),
+        interval=bounds,
+        p=NOTHING if e.p is None else f"{e.p:.2g}",
+        seeds=str(e.n) if e.n else NOTHING,
+        outcome=clean(_verdict(e, dropped) + (f" ({e.why})" if e.why else "")),
+    )
 
 
 def page(history: History) -> str:
@@ -149,35 +244,17 @@ def _runs(f: Finalization) -> Iterator[str]:
 
 
 def _table(f: Finalization) -> Iterator[str]:
-    result, plan = f.result, f.plan
-    if result is None or not result.effects:
+    if f.result is None or not f.result.effects:
         return
     rows = [
         "| exp | change | effect of having it | interval | p | seeds | outcome |",
         "| --: | --- | --: | --: | --: | --: | --- |",
     ]
-    for e in result.effects:
-        kept = plan.kept_change(e.experiment)
-        bounds = NOTHING
-        if e.low is not None and e.high is not None:
-            bounds = f"{_signed(e.low, plan.sigma)} to {_signed(e.high, plan.sigma)}"
-        p = NOTHING if e.p is None else f"{e.p:.2g}"
-        cells = (
-            str(e.experiment),
-            escape(kept.description, 120),
-            _signed(e.effect, plan.sigma),
-            bounds,
-            p,
-            str(e.n) if e.n else NOTHING,
-            escape(_verdict(e, result.dropped) + (f" ({e.why})" if e.why else "")),
-        )
+    for r in (_ablated(e, f) for e in f.result.effects):
+        words = escape(r.description, 120)
+        cells = (str(r.experiment), words, r.effect, r.interval, r.p, r.seeds, escape(r.outcome))
         rows.append("| " + " | ".join(cells) + " |")
     yield "\n".join(rows)
-    yield (
-        "Each change was taken out of the final code and the rest run on the same seeds; positive "
-        "means that the code is better with it. Intervals are at "
-        f"{result.effects[0].level * 100:.0f} %, each by itself."
-    )
 
 
 def _verdict(effect: Effect, dropped: Sequence[int]) -> str:

@@ -24,7 +24,7 @@ def page(f: Facts, *, plot: str | None = None, final: Sequence[str] = ()) -> str
     ``final`` are the paragraphs on the study's finalization.
     """
     parts = [
-        f"# Debrief of {escape(f.tag)}",
+        f"# {escape(summary.title(f))}",
         _happened(f),
         *_picture(f, plot),
         *final,
@@ -58,7 +58,7 @@ def _picture(f: Facts, plot: str | None) -> Iterator[str]:
 def _discoveries(f: Facts) -> Iterator[str]:
     yield "## Notable discoveries"
     if not f.discoveries:
-        yield "No change was kept." + _chance(f)
+        yield " ".join(filter(None, ("No change was kept.", summary.chance(f))))
         return
     sigma = f.noise.sigma
     shown = f.discoveries[:_TOP]
@@ -91,28 +91,7 @@ def _discoveries(f: Facts) -> Iterator[str]:
     if len(f.discoveries) > len(shown):
         after += f" {len(f.discoveries) - len(shown)} smaller ones are in the appendix."
     yield after
-    more = [_certified(f)]
-    if f.top_share is not None and len(f.discoveries) > 3:
-        if f.top_share <= 1:
-            more.append(f"The top three carry {percent(f.top_share)} of the gain.")
-        else:
-            more.append("The top three carry all of the gain: the others add up to a loss.")
-    more.append(f"{count(len(f.discoveries), 'change was', 'changes were')} kept.{_chance(f)}")
-    yield " ".join(more)
-
-
-def _certified(f: Facts) -> str:
-    """Which keeps are claims, and what the others are."""
-    c = f.certificates
-    rate = f"at a false discovery rate of {percent(c.level)}"
-    sure = [k for k in c.keeps if k.certified]
-    if not sure:
-        return (
-            f"No keep is certified {rate}: they steered the search, and the claim is the study's "
-            "whole gain on fresh runs."
-        )
-    named = ", ".join(f"exp {k.experiment} (e-value {k.e_value:.3g})" for k in sure)
-    return f"Certified {rate}, of {count(c.tested, 'experiment')} tested in fresh pairs: {named}."
+    yield " ".join(summary.keeps(f))
 
 
 def _change(d: Discovery) -> str:
@@ -120,16 +99,6 @@ def _change(d: Discovery) -> str:
     if d.rule == "simplification":
         words += f" (a simplification: {d.lines_added} lines added, {d.lines_removed} removed)"
     return words
-
-
-def _chance(f: Facts) -> str:
-    if f.chance_keeps is None or f.chance_keeps == 0.0:
-        return ""
-    looked = summary.kept(f) + f.totals.discard + f.totals.inconclusive
-    return (
-        f" For scale: a loop that keeps whatever beats the recorded number would have kept about "
-        f"{f.chance_keeps:.1f} of {count(looked, 'change that does', 'changes that do')} nothing."
-    )
 
 
 # --- what did not -----------------------------------------------------------------------------
