@@ -3,3 +3,5 @@
 import os
 
 os.environ["NIGHTLAB_OFFLINE"] = "1"
+
+from .browser import browser, page  # noqa: F401  fixtures, for whoever asks for them

@@ -8,9 +8,8 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from nightlab.history import (
+from nightlab.events import (
     Committed,
-    History,
     Judged,
     Proposed,
     RunFinished,
@@ -19,8 +18,8 @@ from nightlab.history import (
     SessionStarted,
     Settled,
     StudyStarted,
-    fold,
 )
+from nightlab.history import History, fold
 from nightlab.judge import Case, Noise
 from nightlab.model import (
     Action,

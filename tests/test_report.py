@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 from scipy import stats as sp
 
 from nightlab import report
-from nightlab.history import Noted, SessionStarted, Warned
+from nightlab.events import Noted, SessionStarted, Warned
 from nightlab.judge import estimate
 from nightlab.model import Better, Change, Guard, Outcome, Purpose, Verdict
 from nightlab.report import claims
@@ -224,7 +224,7 @@ def test_a_mirrored_study_has_mirrored_facts(seed):
 
     def mirrored(plain):
         plain["better"] = "higher"
-        for side in ("baseline", "incumbent"):
+        for side in ("baseline", "start", "incumbent"):
             plain[side]["mean"] *= -1
         plain["naive"]["value"] *= -1
         for row in plain["rows"]:

@@ -145,6 +145,24 @@ def current(phases: Sequence[Phase], history: History, now: float) -> Current | 
     return None
 
 
+def stretches(
+    phases: Sequence[Phase], history: History, now: float
+) -> Iterator[tuple[Phase, int, int | None]]:
+    """The phases that have begun by ``now``, each with its begin and its end.
+
+    Both are places in ``history.digest.order``; None for the end of the one that goes on.
+    """
+    worked = history.lab_seconds_at(now)
+    place, began = 0, 0.0
+    for phase in phases:
+        ends = _end(phase, history, place, began, worked)
+        if phase is phases[-1] or ends is None:
+            yield phase, place, None
+            return
+        yield phase, place, ends[0]
+        place, began = ends
+
+
 def _end(
     phase: Phase, history: History, place: int, began: float, worked: float
 ) -> tuple[int, float] | None:

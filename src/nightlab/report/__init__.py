@@ -6,7 +6,7 @@ put facts into words. Another format (HTML, a notification) is another writer of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from nightlab.history import History
 from nightlab.report.build import facts
@@ -16,10 +16,13 @@ from nightlab.report.finalized import page as final_page
 from nightlab.report.finalized import section
 from nightlab.report.page import page
 from nightlab.report.schema import Facts
+from nightlab.report.since import Since, after, since
 from nightlab.report.summary import lines
 
 __all__ = [
     "Facts",
+    "Since",
+    "after",
     "facts",
     "final_facts",
     "final_lines",
@@ -27,22 +30,21 @@ __all__ = [
     "markdown",
     "page",
     "short",
+    "since",
 ]
 
 
 def markdown(
-    history: History,
-    *,
-    locked: bool,
-    now: float,
-    plot: str | None = None,
-    constants: Sequence[str] = (),
+    history: History, *, locked: bool, now: float, plot: str | None = None, **other: Any
 ) -> str:
-    """The debrief in GitHub-flavoured Markdown; ``plot`` is the image's address from there."""
-    found = facts(history, locked=locked, now=now, constants=constants)
+    """The debrief in GitHub-flavoured Markdown; ``plot`` is the image's address from there.
+
+    The ``other`` arguments are those of ``facts``.
+    """
+    found = facts(history, locked=locked, now=now, **other)
     return page(found, plot=plot, final=tuple(section(history)))
 
 
-def short(history: History, *, locked: bool, now: float) -> str:
+def short(history: History, *, locked: bool, now: float, since: Since | None = None) -> str:
     """The debrief in three lines of plain text, for a terminal or a notification."""
-    return "\n".join(lines(facts(history, locked=locked, now=now)))
+    return "\n".join(lines(facts(history, locked=locked, now=now, since=since)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nightlab import certificates, front, views
+from nightlab import phases as programs
 from nightlab.history import History
 from nightlab.judge import estimate
 from nightlab.model import (
@@ -15,6 +16,7 @@ from nightlab.model import (
     Verdict,
     values_of,
 )
+from nightlab.phases import Phase
 from nightlab.report import advice, claims, lessons
 from nightlab.report.schema import (
     Certificates,
@@ -26,82 +28,125 @@ from nightlab.report.schema import (
     Part,
     Row,
     Setting,
+    Span,
+    Step,
+    Stretch,
     Totals,
 )
+from nightlab.report.since import Since
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
 
 
-def facts(history: History, *, locked: bool, now: float, constants: Sequence[str] = ()) -> Facts:
-    """Everything that the debrief says about a study.
+def facts(
+    history: History,
+    *,
+    locked: bool,
+    now: float,
+    constants: Sequence[str] = (),
+    since: Since | None = None,
+    phases: Sequence[Phase] = (),
+    most_rows: int = ROWS,
+) -> Facts:
+    """Everything that the debrief says about a study, or about the part of it ``since`` a moment.
 
     ``locked`` says whether a lab holds the study at Unix second ``now``. ``constants`` are
     the names of the constants that may be tuned, where somebody has looked: untouched ones
-    are then recommended.
+    are then recommended. ``phases`` are those of program.md, as it is now. ``most_rows`` bounds
+    the appendix.
     """
-    seen, chain = claims.noise(history), claims.lineage(history)
+    seen, chain = claims.noise(history), claims.lineage(history, since)
     whole = claims.gain(history, chain, seen)
     found = claims.discoveries(history, chain, seen, whole)
-    misses = lessons.near_misses(history)
-    moved = claims.drift(history)
     ended = ending(history, locked=locked)
     metric = history.study.objective.metric
-    listed, left_out = rows(history)
+    listed, left_out = rows(history, since, most_rows)
+    start = chain[0] if chain else history.baseline
+    at = since.at if since else 0.0
     return Facts(
         tag=history.study.tag,
         metric=metric,
         better=history.study.objective.better.value,
-        declared=declared(history),
+        declared=declared(history, since),
         certificates=msgspec.convert(certificates.certificates(history), Certificates),
         started_at=history.started.at,
         ending=ended,
-        totals=totals(history, locked=locked, now=now),
-        early=early_stops(history),
+        totals=totals(history, since, locked=locked, now=now),
+        early=early_stops(history, since),
         noise=seen,
         baseline=claims.estimated(history.baseline, metric) if history.baseline else None,
         incumbent=claims.estimated(history.incumbent, metric) if history.incumbent else None,
+        start=claims.estimated(start, metric) if start else None,
         gain=whole,
-        naive=claims.naive(history),
+        naive=claims.naive(history, since),
         discoveries=tuple(found),
         top_share=claims.top_share(found),
-        chance_keeps=claims.chance_keeps(history, seen),
-        categories=tuple(lessons.categories(history)[:_TALLIES]),
-        moves=tuple(lessons.moves(history)[:_TALLIES]),
-        losses=tuple(lessons.losses(history)),
-        near_misses=tuple(misses),
-        crashes=tuple(lessons.crashes(history)),
-        guards=tuple(lessons.guards(history)),
-        trade_offs=tuple(lessons.trade_offs(history)),
-        drift=moved,
-        steps=tuple(
-            advice.steps(
-                history,
-                ending=ended,
-                seen=seen,
-                whole=whole,
-                found=found,
-                misses=misses,
-                moved=moved,
-                constants=constants,
-            )
-        ),
+        chance_keeps=claims.chance_keeps(history, seen, since),
+        categories=tuple(lessons.categories(history, since)[:_TALLIES]),
+        moves=tuple(lessons.moves(history, since)[:_TALLIES]),
+        losses=tuple(lessons.losses(history, since)),
+        near_misses=tuple(lessons.near_misses(history, since)),
+        crashes=tuple(lessons.crashes(history, since)),
+        guards=tuple(lessons.guards(history, since)),
+        trade_offs=tuple(lessons.trade_offs(history, start)),
+        drift=claims.drift(history),
+        steps=tuple(_steps(history, ended, constants)),
         rows=tuple(listed),
         rows_left_out=left_out,
-        notes=tuple(n.text for n in history.notes),
-        warnings=tuple(w.text for w in history.warnings),
+        notes=tuple(n.text for n in history.notes if n.at >= at),
+        warnings=tuple(w.text for w in history.warnings if w.at >= at),
         setting=setting(history),
         finalized=finalized(history),
+        since=span(since),
+        phases=tuple(stretches(history, phases, now)),
     )
 
 
-def declared(history: History) -> Declared:
+def span(since: Since | None) -> Span | None:
+    """The moment as a fact."""
+    if since is None:
+        return None
+    return Span(at=since.at, words=since.words, whole=1 not in since.known)
+
+
+def _steps(history: History, ended: Ending, constants: Sequence[str]) -> list[Step]:
+    """The recommendations, from all of the study."""
+    seen, chain = claims.noise(history), claims.lineage(history)
+    whole = claims.gain(history, chain, seen)
+    return advice.steps(
+        history,
+        ending=ended,
+        seen=seen,
+        whole=whole,
+        found=claims.discoveries(history, chain, seen, whole),
+        misses=lessons.near_misses(history),
+        moved=claims.drift(history),
+        constants=constants,
+    )
+
+
+def stretches(history: History, phases: Sequence[Phase], now: float) -> list[Stretch]:
+    """The phases that began, by the experiments that were settled in them."""
+    order, following = history.digest.order, history.next_number()
+    return [
+        Stretch(
+            name=phase.name,
+            first=order[place] if place < len(order) else following,
+            last=None if end is None else order[end - 1],
+        )
+        for phase, place, end in programs.stretches(phases, history, now)
+        if end is None or end > place  # one that was over before it began shows nothing
+    ]
+
+
+def declared(history: History, since: Since | None = None) -> Declared:
     """What the person declared beside a plain objective, and what came of it."""
     found = front.front(history) or {"front": ()}
     return Declared(
         expression=history.study.objective.expression,
         parts=tuple(Part(metric=m, **both) for m, both in views.parts(history).items()),
-        checks=tuple(lessons.checks(history)),
+        checks=tuple(lessons.checks(history, since)),
         pareto=msgspec.convert(found["front"], tuple[FrontPoint, ...]),
     )
 
@@ -125,11 +170,12 @@ def ending(history: History, *, locked: bool) -> Ending:
     )
 
 
-def totals(history: History, *, locked: bool, now: float) -> Totals:
-    """Counts and times."""
-    counts = history.counts
-    until = now if locked else history.last_at
-    return Totals(
+def totals(history: History, since: Since | None, *, locked: bool, now: float) -> Totals:
+    """Counts and times; those of a part are what was added."""
+    began, before = (since.at, since.before) if since else (history.started.at, None)
+    counts, spent = history.counts, history.accounts.spent
+    until = now if locked else max(history.last_at, began)
+    found = Totals(
         experiments=counts.total,
         keep=counts.keep,
         discard=counts.discard,
@@ -140,32 +186,53 @@ def totals(history: History, *, locked: bool, now: float) -> Totals:
         runs=history.runs,
         lost_runs=history.runs_by_outcome.get(Outcome.LOST, 0),
         device_s=history.device_seconds,
-        wall_s=max(0.0, until - history.started.at),
+        wall_s=max(0.0, until - began),
         sessions=history.sessions,
-        tokens=history.accounts.spent.tokens,
-        usd=history.accounts.spent.usd,
+        tokens=spent.tokens,
+        usd=spent.usd,
         unpriced=history.accounts.silent_usd,
     )
-
-
-def early_stops(history: History) -> EarlyStops:
-    """What early stop did."""
-    found = history.early
-    return EarlyStops(
-        stopped=found.stopped, saved_s=found.saved_s, audited=found.audited, wrong=found.wrong
+    if before is None:
+        return found
+    old = totals(before, None, locked=False, now=now)
+    works = before.session is not None and before.ended is None
+    less = {
+        name: getattr(found, name) - getattr(old, name)
+        for name in found.__struct_fields__
+        if name not in ("open", "wall_s", "sessions", "usd")
+    }
+    return msgspec.structs.replace(
+        found,
+        sessions=found.sessions - old.sessions + works,
+        usd=None if found.usd is None else found.usd - (old.usd or 0.0),
+        **less,
     )
 
 
-def rows(history: History) -> tuple[list[Row], int]:
+def early_stops(history: History, since: Since | None = None) -> EarlyStops:
+    """What early stop did."""
+    found = history.early
+    old = since.before.early if since else None
+    return EarlyStops(
+        stopped=found.stopped - (old.stopped if old else 0),
+        saved_s=found.saved_s - (old.saved_s if old else 0.0),
+        audited=found.audited - (old.audited if old else 0),
+        wrong=found.wrong - (old.wrong if old else 0),
+    )
+
+
+def rows(history: History, since: Since | None = None, most: int = ROWS) -> tuple[list[Row], int]:
     """The experiments of the appendix in order, and how many were left out.
 
     Where they are too many: the keeps, latest first, then the latest of the others.
     """
-    every = list(history.experiments.values())
-    if len(every) > ROWS:
-        kept = [e for e in every if e.verdict is Verdict.KEEP][-ROWS:]
+    every = [
+        e for e in history.experiments.values() if since is None or e.number not in since.known
+    ]
+    if len(every) > most:
+        kept = [e for e in every if e.verdict is Verdict.KEEP][-most:]
         others = [e for e in every if e.verdict is not Verdict.KEEP]
-        rest = ROWS - len(kept)
+        rest = most - len(kept)
         chosen = sorted([*kept, *(others[-rest:] if rest else [])], key=lambda e: e.number)
     else:
         chosen = every

@@ -17,6 +17,7 @@ from nightlab.model import (
     values_of,
 )
 from nightlab.report.schema import LEVEL, Discovery, Drift, Estimate, Gain, Naive, Noise
+from nightlab.report.since import Since, settled
 from nightlab.stats import compare, group, t_quantile
 
 _DRIFT_DF = 5  # fewer re-runs than that say nothing about time
@@ -55,13 +56,19 @@ def noise(history: History) -> Noise:
     return Noise(sigma=sigma, df=df, deterministic=sigma == 0.0 and df >= 1)
 
 
-def lineage(history: History) -> list[Experiment]:
-    """The incumbents in the order in which they came: the baseline, then each keep."""
+def lineage(history: History, since: Since | None = None) -> list[Experiment]:
+    """The incumbents in the order in which they came: the baseline, then each keep.
+
+    After a moment: the incumbent of then, and each keep since.
+    """
     baseline = history.baseline
     if baseline is None or baseline.verdict is not Verdict.KEEP:
         return []
     kept = sorted(views.keeps(history), key=lambda e: (e.settled_at or 0.0, e.number))
-    return [baseline, *kept]
+    chain = [baseline, *kept]
+    if since is None:
+        return chain
+    return chain[max(0, sum(e.number in since.known for e in chain) - 1) :]
 
 
 def difference(
@@ -96,15 +103,19 @@ def gain(history: History, chain: Sequence[Experiment], seen: Noise) -> Gain | N
     )
 
 
-def naive(history: History) -> Naive | None:
-    """The luckiest single run of code that neither crashed nor met a guard's or a check's veto."""
+def naive(history: History, since: Since | None = None) -> Naive | None:
+    """The luckiest single run of code that neither crashed nor met a guard's or a check's veto.
+
+    After a moment: of what was settled since, against the first run of the incumbent of then.
+    """
     metric, sign = history.study.objective.metric, history.study.objective.better.sign
-    baseline = history.baseline
-    first = values_of(baseline.runs, metric)[:1] if baseline else []
+    chain = lineage(history, since)
+    start = chain[0] if chain else history.baseline
+    first = values_of(start.runs, metric)[:1] if start else []
     if not first:
         return None
     lucky: tuple[float, Run] | None = None
-    for experiment in history.settled():
+    for experiment in settled(history, since):
         rule = experiment.decision.rule if experiment.decision else ""
         vetoed = rule in ("guard", "check")
         if vetoed or experiment.verdict is Verdict.CRASH:
@@ -165,7 +176,7 @@ def discoveries(
     return sorted(found, key=lambda d: -(d.effect if d.effect is not None else -math.inf))
 
 
-def chance_keeps(history: History, seen: Noise) -> float | None:
+def chance_keeps(history: History, seen: Noise, since: Since | None = None) -> float | None:
     """How many of as many changes that do nothing keep-if-lower would keep: H(n + 1) - 1.
 
     The k-th of independent equal looks is a record with probability 1/k (Renyi 1962); the
@@ -173,7 +184,7 @@ def chance_keeps(history: History, seen: Noise) -> float | None:
     """
     if seen.deterministic:
         return None
-    looked = sum(1 for e in history.settled() if e.number > 1 and e.value is not None)
+    looked = sum(e.number > 1 and e.value is not None for e in settled(history, since))
     return math.fsum(1.0 / k for k in range(2, looked + 2))
 
 

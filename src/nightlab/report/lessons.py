@@ -18,6 +18,7 @@ from nightlab.model import (
     values_of,
 )
 from nightlab.report.schema import Attempt, Crashes, GuardFacts, Tally, TradeOff
+from nightlab.report.since import Since, settled
 from nightlab.report.words import clean
 from nightlab.stats import Pool, t_quantile
 
@@ -28,22 +29,22 @@ _SURE = 0.9
 _DIGITS = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
 
 
-def tried(history: History) -> list[Experiment]:
+def tried(history: History, since: Since | None = None) -> list[Experiment]:
     """The settled experiments after the baseline, in order of number."""
-    return [e for e in history.settled() if e.number > 1]
+    return [e for e in settled(history, since) if e.number > 1]
 
 
-def categories(history: History) -> list[Tally]:
+def categories(history: History, since: Since | None = None) -> list[Tally]:
     """Experiments by the researcher's category, the most tried first."""
-    return _tallies(tried(history), lambda e: [e.claim.category or "(no category)"])
+    return _tallies(tried(history, since), lambda e: [e.claim.category or "(no category)"])
 
 
-def moves(history: History) -> list[Tally]:
+def moves(history: History, since: Since | None = None) -> list[Tally]:
     """Experiments by constant and direction ("LR up", "ACT → gelu"), the most tried first.
 
     An experiment that changed three constants counts under three moves with its one effect.
     """
-    return _tallies(tried(history), lambda e: dict.fromkeys(map(move, e.claim.changes)))
+    return _tallies(tried(history, since), lambda e: dict.fromkeys(map(move, e.claim.changes)))
 
 
 def move(change: Change) -> str:
@@ -105,11 +106,11 @@ def attempt(experiment: Experiment, metric: str) -> Attempt:
     )
 
 
-def losses(history: History, most: int = 5) -> list[Attempt]:
+def losses(history: History, since: Since | None = None, most: int = 5) -> list[Attempt]:
     """The discarded changes that hurt most clearly: their interval lies below nil."""
     hurt = [
         a
-        for e in tried(history)
+        for e in tried(history, since)
         if e.verdict is Verdict.DISCARD
         for a in [attempt(e, history.study.objective.metric)]
         if a.effect is not None and a.effect < 0 and a.high is not None and a.high < 0
@@ -117,14 +118,14 @@ def losses(history: History, most: int = 5) -> list[Attempt]:
     return sorted(hurt, key=lambda a: (a.effect or 0.0, a.experiment))[:most]
 
 
-def near_misses(history: History, most: int = 8) -> list[Attempt]:
+def near_misses(history: History, since: Since | None = None, most: int = 8) -> list[Attempt]:
     """Inconclusive ones, and discards that few runs showed to be no clear loss.
 
     The likeliest gain stands first.
     """
     metric = history.study.objective.metric
     found = []
-    for experiment in tried(history):
+    for experiment in tried(history, since):
         decision = experiment.decision
         z = decision.evidence.z if decision else None
         if decision is not None and decision.rule == QUARANTINE:
@@ -144,11 +145,11 @@ def near_misses(history: History, most: int = 8) -> list[Attempt]:
     return [attempt(e, metric) for _, e in found[:most]]
 
 
-def crashes(history: History) -> list[Crashes]:
+def crashes(history: History, since: Since | None = None) -> list[Crashes]:
     """Failed experiments by how they failed; numbers in a message do not tell causes apart."""
     metric = history.study.objective.metric
     groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    for experiment in history.settled():
+    for experiment in settled(history, since):
         if experiment.verdict is not Verdict.CRASH:
             continue
         failed = [
@@ -174,9 +175,9 @@ def crashes(history: History) -> list[Crashes]:
     return sorted(found, key=lambda c: (-c.count, c.experiments))
 
 
-def guards(history: History) -> list[GuardFacts]:
+def guards(history: History, since: Since | None = None) -> list[GuardFacts]:
     """Every guard, and what it vetoed."""
-    vetoed = [e for e in tried(history) if e.decision and e.decision.rule == "guard"]
+    vetoed = [e for e in tried(history, since) if e.decision and e.decision.rule == "guard"]
     found = []
     for guard in history.study.guards:
         mine = [e.number for e in vetoed if _named(guard, e)]
@@ -191,9 +192,9 @@ def guards(history: History) -> list[GuardFacts]:
     return found
 
 
-def checks(history: History) -> list[GuardFacts]:
+def checks(history: History, since: Since | None = None) -> list[GuardFacts]:
     """Every check by exit code, and what it refused."""
-    refused = [e for e in tried(history) if e.decision and e.decision.rule == "check"]
+    refused = [e for e in tried(history, since) if e.decision and e.decision.rule == "check"]
     found = []
     for name, command in history.study.checks.items():
         # The last that ran is the one that failed.
@@ -210,9 +211,9 @@ def _named(guard: Guard, experiment: Experiment) -> bool:
     return f"guard {guard.metric} {guard.text}:" in reason
 
 
-def trade_offs(history: History) -> list[TradeOff]:
-    """Each other metric that both the baseline and the incumbent printed."""
-    start, end = history.baseline, history.incumbent
+def trade_offs(history: History, start: Experiment | None) -> list[TradeOff]:
+    """Each other metric that both ``start`` (the baseline) and the incumbent printed."""
+    end = history.incumbent
     if start is None or end is None or start.number == end.number:
         return []
     objective = history.study.objective.metric

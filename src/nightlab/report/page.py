@@ -24,7 +24,7 @@ def page(f: Facts, *, plot: str | None = None, final: Sequence[str] = ()) -> str
     ``final`` are the paragraphs on the study's finalization.
     """
     parts = [
-        f"# Debrief of {escape(f.tag)}",
+        f"# {escape(summary.title(f))}",
         _happened(f),
         *_picture(f, plot),
         *final,

@@ -291,8 +291,35 @@ class Setting(Fact, frozen=True):
     machine: dict[str, str]
 
 
+class Span(Fact, frozen=True):
+    """The part of a study that a debrief is of: what came after Unix second ``at``.
+
+    ``words`` say the moment. ``whole`` where the baseline itself was measured in it: ``start``
+    of the facts is the baseline then, and else the incumbent of that moment.
+    """
+
+    at: float
+    words: str
+    whole: bool
+
+
+class Stretch(Fact, frozen=True):
+    """A phase of program.md as it went: from experiment ``first`` to ``last``, in order of number.
+
+    ``last`` is null while it goes on; ``first`` is the next experiment where none was settled yet.
+    """
+
+    name: str
+    first: int
+    last: int | None
+
+
 class Facts(Fact, frozen=True):
-    """The whole debrief."""
+    """The whole debrief, or that of a part: ``since`` is null for all of a study.
+
+    Of a part are the totals, what was kept and what was not, and the gain, counted from
+    ``start``. Noise, drift, certificates, the Pareto front and the next steps are the study's.
+    """
 
     tag: str
     metric: str
@@ -326,6 +353,9 @@ class Facts(Fact, frozen=True):
     warnings: tuple[str, ...]
     setting: Setting
     finalized: str | None = None  # the verdict of a finalization of this incumbent
+    since: Span | None = None
+    start: Estimate | None = None  # what the gain is counted from
+    phases: tuple[Stretch, ...] = ()
 
     def json(self) -> dict[str, Any]:
         """Plain values, for ``json.dumps``."""

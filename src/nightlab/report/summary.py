@@ -14,7 +14,7 @@ PROVISIONAL = "provisional: not yet confirmed on fresh seeds"
 
 def claim(f: Facts) -> str:
     """From baseline to incumbent, with the interval and what it is built on."""
-    start, end, sigma = f.baseline, f.incumbent, f.noise.sigma
+    start, end, sigma = f.start, f.incumbent, f.noise.sigma
     if start is None or end is None:
         if f.ending.state == "running":
             return "The baseline is not measured yet."
@@ -23,17 +23,29 @@ def claim(f: Facts) -> str:
         )
     if f.gain is None:
         return (
-            f"Nothing was kept: the baseline's {f.metric} of {_valued(start, f)} "
+            f"Nothing was kept: the {begin(f)}'s {f.metric} of {_valued(start, f)} "
             f"({count(start.n, 'run')}) stands."
         )
     runs = "" if not f.gain.fresh else " other than the one that selected it"
     if f.noise.deterministic:
         runs = ""
     return (
-        f"{f.metric} went from {number(start.mean, sigma)} (baseline, {count(start.n, 'run')}) to "
-        f"{number(end.mean, sigma)} (experiment {end.experiment}, {count(end.n, 'run')}{runs}): "
+        f"{f.metric} went from {number(start.mean, sigma)} ({begin(f)}, {count(start.n, 'run')}) "
+        f"to {number(end.mean, sigma)} (experiment {end.experiment}, {count(end.n, 'run')}{runs}): "
         f"{gained(f)}."
     )
+
+
+def begin(f: Facts) -> str:
+    """What the gain is counted from: "baseline", or the incumbent of that moment."""
+    if f.start is None or f.start.experiment == 1:
+        return "baseline"
+    return f"incumbent of then, experiment {f.start.experiment}"
+
+
+def title(f: Facts) -> str:
+    """What the debrief is of; plain text with somebody's tag in it."""
+    return f"Debrief of {f.tag}" + (f" since {f.since.words}" if f.since else "")
 
 
 def gained(f: Facts) -> str:
@@ -95,9 +107,10 @@ def naive(f: Facts) -> str | None:
         return "Naively, from the luckiest single run, there would be no gain to claim either."
     size = signed(f.naive.gain, f.noise.sigma)
     where = "the baseline" if f.naive.experiment == 1 else f"experiment {f.naive.experiment}"
+    first = "baseline" if f.start is None or f.start.experiment == 1 else "incumbent of then"
     return (
         f"The naive gain would be {size}: the luckiest single run (of {where}) against the "
-        "baseline's first."
+        f"first of the {first}."
     )
 
 
@@ -118,7 +131,8 @@ def effort(f: Facts) -> str:
     ]
     inside = f" ({', '.join(verdicts)})" if verdicts else ""
     nights = f" in {t.sessions} sessions" if t.sessions > 1 else ""
-    parts = f", the baseline and {count(changes, 'change')}{inside}," if changes or t.open else ""
+    base = "the baseline and " if with_baseline(f) else ""
+    parts = f", {base}{count(changes, 'change')}{inside}," if changes or t.open else ""
     return (
         f"{count(t.experiments + t.open, 'experiment')}{parts} took {count(t.runs, 'run')} and "
         f"{duration(t.device_s)} of device time over {duration(t.wall_s)}{nights}."
@@ -158,9 +172,14 @@ def stopped(f: Facts) -> str | None:
     )
 
 
+def with_baseline(f: Facts) -> bool:
+    """Whether the baseline is among the experiments that are told of."""
+    return f.since is None or f.since.whole
+
+
 def changed(f: Facts) -> int:
     """Settled experiments after the baseline."""
-    return max(0, f.totals.experiments - 1)
+    return max(0, f.totals.experiments - with_baseline(f))
 
 
 def kept(f: Facts) -> int:
@@ -191,9 +210,9 @@ def ended(f: Facts) -> str:
 def lines(f: Facts) -> tuple[str, str, str]:
     """Three lines of plain text without control characters."""
     sigma, t = f.noise.sigma, f.totals
-    first = f"{clean(f.tag)}: "
-    if f.gain and f.baseline and f.incumbent:
-        start, end = number(f.baseline.mean, sigma), number(f.incumbent.mean, sigma)
+    first = f"{clean(f.tag)}{f' since {clean(f.since.words)}' if f.since else ''}: "
+    if f.gain and f.start and f.incumbent:
+        start, end = number(f.start.mean, sigma), number(f.incumbent.mean, sigma)
         bounds = ""
         if f.gain.low is not None and not f.noise.deterministic:
             low, high = number(f.gain.low, sigma), number(f.gain.high, sigma)
