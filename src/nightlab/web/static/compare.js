@@ -34,11 +34,17 @@ export class Compare {
     return this.ids.map((id) => this.app.studies.get(id)).filter((study) => study?.loaded && study.status?.objective);
   }
 
+  /** The study's tag, with its project's name where two have the same. */
+  name(study) {
+    const twin = this.shown.some((other) => other !== study && other.status.tag === study.status.tag);
+    return line(twin ? `${study.status.tag} (${study.status.name} ${study.id.split("/")[0]})` : study.status.tag, 50);
+  }
+
   update(kind) {
     if (kind === "live" || kind === "backlog") return;
     const { shown } = this;
     const metrics = new Set(shown.map((study) => `${study.metric} ${study.sign}`));
-    refill(this.head, h("h1", null, shown.map((s) => line(s.status.tag, 40)).join("  ·  ") || "Nothing to compare"),
+    refill(this.head, h("h1", null, shown.map((s) => this.name(s)).join("  ·  ") || "Nothing to compare"),
       metrics.size > 1 ? h("p", { class: "bad" }, "These studies do not measure the same thing: only their shapes compare.") : h("p", { class: "soft" }, shown[0] ? `${line(shown[0].metric, 40)}, ${shown[0].sign > 0 ? "higher" : "lower"} is better` : "Mark two studies on the first page."));
     this.#controls();
     this.#draw();
@@ -47,7 +53,7 @@ export class Compare {
 
   #controls() {
     const chip = (axis, words) => h("button", { type: "button", class: "chip", "aria-pressed": String(this.axis === axis), "data-key": axis, onclick: () => { this.axis = axis; this.#controls(); this.#draw(); } }, words);
-    const legend = this.shown.map((study, i) => h("span", { class: `key study-${i % 8}` }, h("i", { class: "key-line" }), line(study.status.tag, 30)));
+    const legend = this.shown.map((study, i) => h("span", { class: `key study-${i % 8}` }, h("i", { class: "key-line" }), this.name(study)));
     refill(this.tools, h("div", { class: "legend" }, legend), h("div", { class: "chips", role: "group", "aria-label": "Over what" }, chip("n", "experiments"), chip("hours", "device hours")));
   }
 
@@ -65,8 +71,8 @@ export class Compare {
   }
 
   #figures() {
-    const rows = this.shown.map(({ status, sigma, id }) => [
-      h("a", { href: hashOf(id) }, line(status.tag, 40)), line(status.researcher, 30), number(status.baseline?.mean, sigma), number(status.incumbent?.mean, sigma),
+    const rows = this.shown.map((study) => [study, study.status, study.sigma]).map(([study, status, sigma]) => [
+      h("a", { href: hashOf(study.id) }, this.name(study)), line(status.researcher, 30), number(status.baseline?.mean, sigma), number(status.incumbent?.mean, sigma),
       signed(status.gain, sigma), String(status.experiments.total), String(Math.max(0, status.experiments.keep - 1)), String(status.certificates?.certified?.length ?? 0),
       number(status.noise?.sigma, status.noise?.sigma), duration(status.cost?.device_seconds), tokens(status.cost?.tokens), usd(status.cost?.usd),
       status.gain > 0 && status.cost ? duration(status.cost.device_seconds / Math.max(1, status.experiments.keep - 1)) : "—",

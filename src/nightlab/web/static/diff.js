@@ -7,7 +7,7 @@ const PORTION = 1500;
 
 /** The diff as a node; every line of it is text. */
 export function diffOf(text, truncated = false) {
-  const files = apart(block(text, 600_000).split("\n"));
+  const files = apart(block(text, 600_000).split("\n")).filter((file) => file.name);
   if (!files.length) return h("p", { class: "soft" }, "No change: this is the untouched code.");
   const shown = files.map((file) => fileOf(file));
   if (truncated) shown.push(h("p", { class: "soft" }, "The diff is longer than this; the whole is in git."));
@@ -17,12 +17,8 @@ export function diffOf(text, truncated = false) {
 function apart(lines) {
   const files = [];
   for (const one of lines) {
-    if (one.startsWith("diff --git ") || !files.length) {
-      if (!one.trim()) continue;
-      files.push({ name: /^diff --git a\/(.*) b\//.exec(one)?.[1] ?? "", lines: [] });
-      if (one.startsWith("diff --git ")) continue;
-    }
-    files[files.length - 1].lines.push(one);
+    if (one.startsWith("diff --git ")) files.push({ name: /^diff --git "?a\/(.*) "?b\//.exec(one)?.[1] ?? one.slice(11), lines: [] });
+    else files.at(-1)?.lines.push(one);
   }
   return files;
 }

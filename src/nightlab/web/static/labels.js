@@ -36,16 +36,16 @@ export function nameSteps(ctx, scene, frame, theme, spots, font) {
 /** The cheapest free box near a step: close to it, over few marks, over no other label. */
 function placed(size, at, frame, taken, spots, side) {
   let chosen = null;
-  let least = 140;
-  for (let away = 10; away <= 110; away += 10) {
-    for (const shift of [0, -0.5, -1, 0.15]) {
+  let least = 150;
+  for (let away = 13; away <= 125; away += 8) {
+    for (const shift of [-1, 0, -0.5, -0.75, -0.25]) {
       const left = at.x + 5 + shift * (size.width + 10);
       const middle = at.y + side * away;
       const box = { left, top: middle - size.height / 2, right: left + size.width, bottom: middle + size.height / 2, away };
       if (box.left < frame.left + 2 || box.right > frame.right) continue;
       if (box.top < frame.top || box.bottom > frame.bottom - 2) continue;
       if (taken.some((other) => overlap(box, other, at))) continue;
-      const cost = away + Math.abs(shift) * 8 + 6 * covered(box, spots);
+      const cost = away + (shift === -1 || shift === 0 ? 0 : 6) + 7 * covered(box, spots);
       if (cost < least) {
         least = cost;
         chosen = box;
@@ -72,7 +72,7 @@ function covered(box, spots) {
 
 function write(ctx, words, box, at, theme) {
   const middle = (box.top + box.bottom) / 2;
-  if (box.away > 14) {
+  if (box.away > 24) {
     ctx.strokeStyle = theme.soft;
     ctx.globalAlpha = 0.55;
     ctx.lineWidth = 0.8;

@@ -43,7 +43,7 @@ export function paint(ctx, scene, frame, theme, mask = null) {
   floor(ctx, scene, frame, theme);
   band(ctx, scene, frame, theme);
   const spots = points(ctx, scene, frame, theme, mask);
-  steps(ctx, scene, frame, theme);
+  steps(ctx, scene, frame, theme, spots);
   keeps(ctx, scene, frame, theme, mask);
   ctx.restore();
   nameSteps(ctx, scene, frame, theme, spots, FONT);
@@ -115,7 +115,8 @@ function band(ctx, scene, frame, theme) {
   ctx.globalAlpha = 1;
 }
 
-function steps(ctx, scene, frame, theme) {
+/** The incumbent's level as a step line; names had better not lie on it. */
+function steps(ctx, scene, frame, theme, spots) {
   if (!scene.levels.length) return;
   ctx.strokeStyle = theme.line;
   ctx.lineWidth = 2;
@@ -124,6 +125,10 @@ function steps(ctx, scene, frame, theme) {
   scene.levels.forEach((level, i) => {
     ctx.lineTo(frame.x(level.x), frame.y(level.mean));
     ctx.lineTo(frame.x(endOf(scene, i)), frame.y(level.mean));
+    const [left, right] = [frame.x(level.x), Math.min(frame.right, frame.x(endOf(scene, i)))];
+    const [y, next] = [frame.y(level.mean), frame.y(scene.levels[i + 1]?.mean ?? level.mean)];
+    for (let x = Math.max(frame.left, left); x <= right; x += 4) spots.add((x >> 2) * 4096 + (y >> 2));
+    for (let v = Math.min(y, next); v <= Math.max(y, next); v += 4) spots.add((right >> 2) * 4096 + (v >> 2));
   });
   ctx.stroke();
 }
