@@ -62,6 +62,71 @@ def _decode(line: bytes, expected: int, path: Path) -> AnyEvent:
     return event
 
 
+_CHUNK_BYTES = 1 << 20
+
+
+class Tail:
+    """A journal as it grows, for readers beside the writer: each line is read once.
+
+    It takes no lock and writes nothing. A line counts when it ends in a newline, as in ``read``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = (0, 0)  # device and inode
+        self._offset = 0
+        self._seq = 0
+        self._last = b""  # the end of what was read: is it still the same journal?
+
+    def read(self) -> tuple[bool, list[AnyEvent]]:
+        """``(anew, events)``: what came since, at most about a megabyte; [] when that is all.
+
+        ``anew``: the journal was replaced or cut back, and these are its first events; what was
+        read before is of another. Raises JournalError: the next call begins anew.
+        """
+        try:
+            with self._path.open("rb") as file:
+                anew = self._follows_not(file.fileno())
+                if anew:
+                    self._file, self._offset, self._seq, self._last = (0, 0), 0, 0, b""
+                    about = os.fstat(file.fileno())
+                    self._file = (about.st_dev, about.st_ino)
+                lines = self._lines(file.fileno())
+        except OSError as error:
+            self._file = (0, 0)
+            raise JournalError(
+                f"cannot read the journal {self._path}", str(error), "nightlab status"
+            ) from error
+        events = []
+        for line in lines:
+            try:
+                events.append(_decode(line, self._seq + 1, self._path))
+            except JournalError:
+                self._file = (0, 0)
+                raise
+            self._seq += 1
+        return anew, events
+
+    def _follows_not(self, fd: int) -> bool:
+        about = os.fstat(fd)
+        if self._file != (about.st_dev, about.st_ino) or about.st_size < self._offset:
+            return True
+        return os.pread(fd, len(self._last), self._offset - len(self._last)) != self._last
+
+    def _lines(self, fd: int) -> list[bytes]:
+        most = _CHUNK_BYTES
+        while True:
+            block = os.pread(fd, most, self._offset)
+            end = block.rfind(b"\n") + 1
+            if end or len(block) < most:
+                break
+            most *= 2  # one line is longer than that
+        if end:
+            self._offset += end
+            self._last = block[max(0, end - 256) : end]
+        return block[:end].split(b"\n")[:-1]
+
+
 class Lock:
     """The right to write a study: an flock that the kernel drops with the process.
 

@@ -29,6 +29,7 @@ from nightlab.cli import (
     running,
     serving,
     setting_up,
+    watching,
 )
 from nightlab.errors import (
     EXIT_BUG,
@@ -109,6 +110,7 @@ for _group in (
     serving,
     checking,
     demonstrating,
+    watching,
 ):
     _group.register(app)
 
