@@ -18,7 +18,8 @@ class App {
     this.list = []; // the studies of the projects, as the server lists them
     this.studies = new Map(); // those that were loaded
     this.page = null;
-    this.followed = "";
+    this.follows = ""; // the studies that the stream is about
+    this.end = null; // ends the stream
     this.bar = document.querySelector("#bar");
     this.stage = document.querySelector("#stage");
     this.lost = document.querySelector("#lost");
@@ -34,7 +35,8 @@ class App {
 
   async start() {
     try {
-      const [, told] = await Promise.all([session(), get("/api/studies")]);
+      const { ids } = routeOf(location.hash);
+      const [, told] = await Promise.all([session(), get("/api/studies"), ...ids.map((id) => this.#load(id))]);
       this.list = told.studies;
       await this.go();
     } catch (error) {
@@ -90,7 +92,7 @@ class App {
 
   async #load(id) {
     const known = this.studies.get(id);
-    if (known?.loaded && this.followed.includes(`${id}@`)) return;
+    if (known?.loaded) return; // the stream tells what is newer
     const study = known ?? new Study(id);
     const [status, rows, live] = await Promise.all(["status", "rows", "live"].map((what) => get(`${place(id)}/${what}`)));
     study.status = status;
@@ -106,7 +108,6 @@ class App {
     this.end?.();
     this.follows = wanted;
     const positions = () => this.ids.map((id) => this.studies.get(id)?.position ?? id);
-    this.followed = positions().join(" ");
     this.end = follow(positions, (kind, data) => this.#event(kind, data), (state) => this.#connection(state));
   }
 

@@ -150,7 +150,7 @@ export class Asked extends Fetched {
         waiting.length + entries.length
           ? h("ul", { class: "entries" }, waiting.map((m) => entry(m, DID[m.kind] ?? m.kind, true)), entries.map((e) => entry(e, DID[e.what] ?? e.what, false)))
           : empty("Nobody has asked for anything.", "Notes, ideas, vetoes, pauses: each leaves its entry in the journal, and here.")),
-      h("section", { class: "panel" }, h("h2", null, count(warnings.length, "warning")),
-        warnings.length ? h("ul", { class: "entries" }, warnings.slice(0, 60).map((w) => h("li", null, h("p", { class: "soft" }, ago(w.at)), h("p", { class: "prose" }, block(w.text, 2000))))) : empty("None.")));
+      warnings.length > 0 && h("section", { class: "panel" }, h("h2", null, count(warnings.length, "warning")),
+        h("ul", { class: "entries" }, warnings.slice(0, 60).map((w) => h("li", null, h("p", { class: "soft" }, ago(w.at)), h("p", { class: "prose" }, block(w.text, 2000)))))));
   }
 }

@@ -94,7 +94,7 @@ export function drawSmall(canvas, study) {
   const means = levels.map((l) => l.mean);
   const pad = Math.max((Math.max(...means) - Math.min(...means)) * 0.35, 3 * (study.sigma ?? 0)) || Math.abs(means[0]) * 0.02 || 1;
   const [low, high] = [Math.min(...means) - pad, Math.max(...means) + pad];
-  const x = (n) => 3 + (n / Math.max(2, study.size)) * (width - 8);
+  const x = (n) => 3 + ((n - 1) / Math.max(1, study.size - 1)) * (width - 8);
   const y = (v) => height - 3 - ((v - low) / (high - low)) * (height - 6);
   ctx.fillStyle = theme.discard;
   ctx.globalAlpha = 0.55;

@@ -64,8 +64,8 @@ function overlap(a, b, at) {
 
 function covered(box, spots) {
   let marks = 0;
-  for (let x = box.left >> 2; x <= box.right >> 2; x += 1) {
-    for (let y = box.top >> 2; y <= box.bottom >> 2; y += 1) if (spots.has(x * 4096 + y)) marks += 1;
+  for (let x = box.left; x <= box.right; x += spots.size) {
+    for (let y = box.top; y <= box.bottom; y += spots.size) if (spots.has(x, y)) marks += 1;
   }
   return marks;
 }

@@ -39,9 +39,9 @@ export class Now {
     if (status.paused) return `Paused: ${line(status.paused, 160)}`;
     if (live) {
       const doing = line(live.doing, 160);
-      const calibrating = !status.baseline || !status.noise?.df;
-      const what = doing || (live.runs.length ? `${count(live.runs.length, "run")} in flight` : "between two runs");
-      return calibrating ? `Calibrating: the untouched code is measured first. ${what}` : what;
+      const runs = live.runs.length ? `${count(live.runs.length, "run")} under way` : "Between two runs";
+      const what = doing && doing !== "running" ? `${runs}; ${doing}` : runs;
+      return status.baseline ? what : `Calibrating: the untouched code is measured first. ${what}`;
     }
     if (status.state === "running") return "The lab runs.";
     const why = status.ended?.detail || status.ended?.reason;

@@ -14,6 +14,31 @@ export function themeOf(node) {
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
+/** Which cells of a canvas have a mark already: what names avoid, and what need not be drawn twice. */
+class Cells {
+  constructor(width, height, size) {
+    this.size = size;
+    this.columns = Math.ceil(width / size) + 1;
+    this.marks = new Uint16Array(this.columns * (Math.ceil(height / size) + 1));
+  }
+
+  at(x, y) {
+    return ((y / this.size) | 0) * this.columns + ((x / this.size) | 0);
+  }
+
+  /** Set a bit of a cell; whether it was set before. */
+  put(x, y, bit = 1) {
+    const cell = this.at(x, y);
+    const had = this.marks[cell] & bit;
+    this.marks[cell] |= bit;
+    return had !== 0;
+  }
+
+  has(x, y) {
+    return this.marks[this.at(x, y)] > 0;
+  }
+}
+
 /** From values to pixels, for a canvas of width × height CSS pixels. */
 export function frameOf(scene, width, height) {
   const small = width < 560;
@@ -127,8 +152,8 @@ function steps(ctx, scene, frame, theme, spots) {
     ctx.lineTo(frame.x(endOf(scene, i)), frame.y(level.mean));
     const [left, right] = [frame.x(level.x), Math.min(frame.right, frame.x(endOf(scene, i)))];
     const [y, next] = [frame.y(level.mean), frame.y(scene.levels[i + 1]?.mean ?? level.mean)];
-    for (let x = Math.max(frame.left, left); x <= right; x += 4) spots.add((x >> 2) * 4096 + (y >> 2));
-    for (let v = Math.min(y, next); v <= Math.max(y, next); v += 4) spots.add((right >> 2) * 4096 + (v >> 2));
+    for (let x = Math.max(frame.left, left); x <= right; x += 4) spots.put(x, y);
+    for (let v = Math.min(y, next); v <= Math.max(y, next); v += 4) if (right >= frame.left) spots.put(right, v);
   });
   ctx.stroke();
 }
@@ -144,8 +169,8 @@ function points(ctx, scene, frame, theme, mask) {
   const size = many ? 2.6 : 6;
   const layers = [[], [], [], [], []];
   const pale = [[], [], [], [], []];
-  const seen = new Set();
-  const spots = new Set();
+  const seen = new Cells(frame.width, frame.height, 1);
+  const spots = new Cells(frame.width, frame.height, 4);
   const edge = scene.worse === scene.low ? -1 : 1;
   const crashAt = scene.worse === scene.low ? frame.bottom - 7 : frame.top + 7;
   for (let i = first; i < end; i += 1) {
@@ -155,14 +180,12 @@ function points(ctx, scene, frame, theme, mask) {
     const x = frame.x(xs[i]);
     const y = code === CRASH ? crashAt : frame.y(Math.min(scene.high, Math.max(scene.low, v)));
     const left = !mask || mask[i];
-    const cell = (((x * 2) | 0) * 8192 + ((y * 2) | 0)) * 16 + code * 2 + (left ? 1 : 0);
-    if (many && seen.has(cell)) continue;
-    seen.add(cell);
-    spots.add((x >> 2) * 4096 + (y >> 2));
+    if (many && seen.put(x, y, 1 << (code * 2 + (left ? 1 : 0)))) continue;
+    spots.put(x, y);
     const off = code === CRASH || frame.inside(v) ? 0 : v < scene.low ? -1 : 1;
     (left ? layers : pale)[code].push(x, off ? (off < 0 ? frame.bottom - (edge < 0 ? 18 : 6) : frame.top + (edge > 0 ? 18 : 6)) : y, off);
   }
-  if (again) reruns(ctx, scene, frame, theme, many);
+  if (again) reruns(ctx, scene, frame, theme, many ? seen : null, spots);
   ctx.globalAlpha = 0.14;
   for (const code of [DISCARD, INCONCLUSIVE, CRASH, OPEN]) marks(ctx, pale[code], code, size, theme, many);
   for (const code of [DISCARD, INCONCLUSIVE, CRASH, OPEN]) {
@@ -218,17 +241,19 @@ function marks(ctx, flat, code, size, theme, many) {
 }
 
 /** The incumbents' re-runs: what drifts when nothing changes. */
-function reruns(ctx, scene, frame, theme, many) {
+function reruns(ctx, scene, frame, theme, seen, spots) {
   const { again } = scene.study.cols;
-  const r = many ? 1.3 : 2.4;
+  const r = seen ? 1.3 : 2.4;
   ctx.strokeStyle = theme.line;
-  ctx.lineWidth = many ? 0.5 : 0.9;
+  ctx.lineWidth = seen ? 0.5 : 0.9;
   ctx.globalAlpha = 0.6;
   ctx.beginPath();
   for (let i = scene.first; i < scene.end; i += 1) {
     for (const v of again[i] ?? []) {
       if (!frame.inside(v)) continue;
       const x = frame.x(scene.xs[i]), y = frame.y(v);
+      if (seen?.put(x, y, 1 << 12)) continue;
+      spots.put(x, y);
       ctx.moveTo(x + r, y);
       ctx.arc(x, y, r, 0, 2 * Math.PI);
     }
@@ -241,19 +266,21 @@ function reruns(ctx, scene, frame, theme, many) {
 function keeps(ctx, scene, frame, theme, mask) {
   const { xs, study } = scene;
   const crowd = study.chain.length > 80;
-  const radius = crowd ? 3 : frame.small ? 4.5 : 5.2;
-  for (const n of study.chain) {
-    const v = study.cols.value[n - 1];
-    if (v === null || n - 1 < scene.first || n - 1 >= scene.end) continue;
-    const left = !mask || mask[n - 1];
-    ctx.globalAlpha = left ? 1 : 0.25;
+  const radius = crowd ? 2.8 : frame.small ? 4.5 : 5.2;
+  for (const left of [0, 1]) {
     ctx.beginPath();
-    ctx.arc(frame.x(xs[n - 1]), frame.y(v), radius, 0, 2 * Math.PI);
+    for (const n of study.chain) {
+      const v = study.cols.value[n - 1];
+      if (v === null || n - 1 < scene.first || n - 1 >= scene.end || (mask ? mask[n - 1] : 1) !== left) continue;
+      ctx.moveTo(frame.x(xs[n - 1]) + radius, frame.y(v));
+      ctx.arc(frame.x(xs[n - 1]), frame.y(v), radius, 0, 2 * Math.PI);
+    }
+    ctx.globalAlpha = left ? 1 : 0.25;
+    ctx.strokeStyle = theme.paper;
+    ctx.lineWidth = crowd ? 1 : 3;
+    ctx.stroke();
     ctx.fillStyle = theme.keep;
     ctx.fill();
-    ctx.strokeStyle = theme.paper;
-    ctx.lineWidth = crowd ? 0.6 : 1.6;
-    ctx.stroke();
   }
   ctx.globalAlpha = 1;
 }

@@ -3,7 +3,7 @@
 import { letterBox } from "./actions.js";
 import { Asked, Backlog } from "./backlog.js";
 import { Cost, Memory } from "./books.js";
-import { h, refill } from "./dom.js";
+import { empty, h, refill } from "./dom.js";
 import { count, duration, line, number, signed } from "./format.js";
 import { Now } from "./now.js";
 import { Plot } from "./plot.js";
@@ -22,9 +22,8 @@ export class StudyPage {
     this.now = new Now(study);
     this.tabs = h("nav", { class: "tabs", "aria-label": "Parts of the study" });
     this.panel = h("section", { class: "tab" });
-    this.letter = letterBox(study.id, "notes", { label: "A note to the researcher: a hint, a wish, a warning", button: "Send note", key: "note" });
-    this.none = h("div", { class: "empty", hidden: true }, h("p", null, "Nothing is measured yet."),
-      h("p", { class: "soft" }, "The first experiment is the untouched code; the plot begins with it."));
+    this.letter = letterBox(study.id, "notes", { label: "A note to the researcher", button: "Send note", key: "note" });
+    this.none = h("div", { hidden: true });
     this.node = h("main", { class: "study", id: "main", tabindex: "-1" }, this.title, this.warnings, this.none, this.plot.node,
       this.now.node, this.letter, this.tabs, this.panel);
     this.go(route);
@@ -51,6 +50,7 @@ export class StudyPage {
     if (kind === "all" || kind === "status" || kind === "rows") this.#headline();
     if (kind === "all" || kind === "rows" || kind === "status") {
       this.none.hidden = this.study.size > 0;
+      if (!this.study.size) refill(this.none, nothing(this.study));
       this.plot.node.hidden = this.study.size === 0;
       this.plot.draw();
     }
@@ -80,13 +80,14 @@ export class StudyPage {
     if (!status || !status.objective) return;
     const { baseline, incumbent, objective, experiments } = status;
     const name = line(objective.name, 40);
-    const numbers = incumbent?.mean !== null && incumbent
-      ? [number(baseline?.mean, sigma), h("span", { class: "arrow", "aria-label": "to" }, " → "), h("b", null, number(incumbent.mean, sigma))]
-      : [h("span", { class: "soft" }, "not measured yet")];
+    const moved = incumbent && incumbent.experiment !== baseline?.experiment;
+    const numbers = !incumbent || incumbent.mean === null
+      ? [h("span", { class: "soft" }, "not measured yet")]
+      : [moved && number(baseline?.mean, sigma), moved && h("span", { class: "arrow", "aria-label": "to" }, " → "), h("b", null, number(incumbent.mean, sigma))];
     const kept = Math.max(0, (experiments.keep ?? 0) - (incumbent ? 1 : 0));
     const certified = status.certificates?.certified?.length ?? 0;
     const said = [
-      status.gain !== null && incumbent && incumbent.experiment !== 1 ? `gain ${signed(status.gain, sigma)}${certified ? "" : ", provisional"}` : incumbent ? "nothing kept yet" : null,
+      status.gain !== null && moved ? `gain ${signed(status.gain, sigma)}${certified ? "" : ", provisional"}` : incumbent ? "nothing kept yet" : null,
       `${count(experiments.total, "experiment")}`,
       `${kept} kept${certified ? `, ${certified} certified` : ""}`,
       `${experiments.inconclusive} inconclusive`,
@@ -102,6 +103,13 @@ export class StudyPage {
     refill(this.warnings, (status.warnings ?? []).slice(-2).map((text) => h("p", null, line(text, 300))),
       (status.quarantined ?? []).length ? h("p", null, "Put aside for you, not believable: ", status.quarantined.map((n) => [h("a", { href: hashOf(this.study.id, "exp", n) }, `exp ${n}`), " "]).flat()) : null);
   }
+}
+
+/** Why there is nothing to see. */
+function nothing({ status, loaded }) {
+  if (status?.error) return empty(line(status.error.what, 300), line(`${status.error.why ?? ""} ${status.error.hint ?? ""}`, 400));
+  if (!loaded || status?.loading) return empty("Reading the journal…");
+  return empty("Nothing is measured yet.", "The first experiment is the untouched code; the plot begins with it.");
 }
 
 function phase(status) {

@@ -48,6 +48,7 @@ export class Table {
     this.rowHeight = null;
     this.node.setAttribute("aria-rowcount", String(numbers.length + 1));
     this.body.style.height = `${numbers.length * this.height}px`;
+    this.view.style.height = `min(${numbers.length * this.height + 2}px, 66vh)`;
     this.head.replaceChildren(...COLUMNS.map((column) => this.#heading(column, ask)));
     for (const row of this.live.values()) row.remove();
     this.live.clear();

@@ -13,7 +13,7 @@ export class Tried {
     Object.assign(this, { study, page });
     this.ask = asked.get(study.id) ?? everything();
     asked.set(study.id, this.ask);
-    this.search = h("input", { type: "search", placeholder: "Search change, hypothesis, reason  ( / )", "aria-label": "Search in change, hypothesis and reason", "data-key": "search" });
+    this.search = h("input", { type: "search", placeholder: "Search  ( / )", "aria-label": "Search in change, hypothesis and reason", "data-key": "search" });
     this.search.value = this.ask.words;
     this.search.addEventListener("input", () => {
       this.ask.words = this.search.value;
