@@ -5,7 +5,7 @@ Called from threads; a lock of its own keeps a reader from a half-applied event.
 
 from __future__ import annotations
 
-import os
+import gc
 import secrets
 import threading
 import time
@@ -49,8 +49,10 @@ class Followed:
         self._seen: object = None  # of the journal's file, when it was read to its end
         self._lock_seen: tuple[object, bool] = (None, False)
         self._certified: set[int] = set()
+        self._to_certify = False
         self._backlog_seq = 0
         self._status: tuple[str, dict[str, Any]] = ("", {})
+        self._told_at = 0.0
 
     @property
     def seq(self) -> int:
@@ -97,6 +99,10 @@ class Followed:
             return False
         self.error = None
         if not new:
+            with self._lock:
+                self._certify()
+            if self.loading:
+                gc.freeze()  # a long study's objects stay: looking through them again takes 0.2 s
             self.loading, self._seen = False, stamp
         return bool(new)
 
@@ -113,7 +119,7 @@ class Followed:
         if self.history is not None or self.error is not None:
             self.epoch = secrets.token_hex(4)
         self.history, self.table = None, Table()
-        self._certified, self._backlog_seq = set(), 0
+        self._certified, self._to_certify, self._backlog_seq = set(), False, 0
 
     def _take(self, new: list[AnyEvent]) -> None:
         touched: set[int] = set()
@@ -127,11 +133,16 @@ class Followed:
                 self._backlog_seq = event.seq
         if self.history is None:
             return
-        if any(isinstance(event, events.Settled) for event in new):
-            certified = set(certificates.certificates(self.history)["certified"])
-            touched |= certified ^ self._certified
-            self._certified = certified
+        self._to_certify |= any(isinstance(event, events.Settled) for event in new)
         self.table.take(self.history, sorted(touched), self._certified)
+
+    def _certify(self) -> None:
+        """Which keeps are claimed: one more experiment may change it for any other."""
+        if self.history is not None and self._to_certify:
+            certified = set(certificates.certificates(self.history)["certified"])
+            changed = certified ^ self._certified
+            self._certified, self._to_certify = certified, False
+            self.table.take(self.history, sorted(changed), certified)
 
     def _is_running(self) -> bool:
         """Whether a lab works on it; asked of the lock only where it may have changed.
@@ -142,19 +153,16 @@ class Followed:
         path = self.paths.lock(self.tag)
         stamp = _stamp(path)
         seen, was = self._lock_seen
-        if stamp is None or stamp[1] == 0:  # a lab that ends leaves it empty
-            running = False
-        elif stamp == seen and not was:
-            running = False
-        else:
-            running = journal.is_locked(path)
+        free = stamp is None or stamp[1] == 0  # a lab that ends leaves it empty
+        running = not free and (was or stamp != seen) and journal.is_locked(path)
         self._lock_seen = (stamp, running)
         return running
 
     def _versions(self) -> dict[str, str]:
         base = f"{self.epoch}.{self.seq}.{self.running:d}{self.loading:d}{self.error is not None:d}"
         try:
-            waiting = sorted(n for n in os.listdir(self.paths.inbox(self.tag)) if n[0] != ".")
+            inbox_folder = self.paths.inbox(self.tag)
+            waiting = sorted(p.name for p in inbox_folder.iterdir() if p.suffix == ".json")
         except OSError:
             waiting = []
         return {
@@ -178,9 +186,9 @@ class Followed:
     def status(self) -> dict[str, Any]:
         """``views.status``, and where it was read."""
         with self._lock:
-            version = self.versions.get("status", "")
-            if self._status[0] == version and not self.running:
-                return {**self._status[1], "now": time.time()}
+            version, now = self.versions.get("status", ""), time.time()
+            if self._status[0] == version and now - self._told_at < (1.0 if self.running else 60.0):
+                return {**self._status[1], "now": now}
             told: dict[str, Any] = {
                 "id": self.id,
                 "project": self.project,
@@ -190,14 +198,13 @@ class Followed:
                 "seq": self.seq,
                 "loading": self.loading,
                 "error": explained(self.error) if self.error else None,
-                "now": time.time(),
+                "now": now,
             }
             if self.history is not None:
                 program = contexts.program(self.root)
-                now = time.time()
                 found = views.status(self.history, locked=self.running, now=now, program=program)
                 told = {**found, **told}
-            self._status = (version, told)
+            self._status, self._told_at = (version, told), now
             return told
 
     def rows(self, epoch: str = "", since: int = 0) -> dict[str, Any]:

@@ -44,8 +44,6 @@ async def told(hub: Hub, at: dict[str, tuple[str, int]]) -> AsyncIterator[bytes]
         news = hub.next()
         for piece in await asyncio.to_thread(page.pieces):
             yield piece
-        if hub.closing:
-            return
         if not await hub.happened(news, _BEAT_S):
             yield b": beat\n\n"
         await asyncio.sleep(_LEAST_S)

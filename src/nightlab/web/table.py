@@ -10,7 +10,7 @@ from typing import Any
 
 from nightlab.history import History
 from nightlab.judge import estimate, fair
-from nightlab.model import Experiment, values_of
+from nightlab.model import Evidence, Experiment, values_of
 from nightlab.stats import group
 
 MOST_CHARS = 300  # of a text in a row; the experiment's own page has all of it
@@ -89,16 +89,13 @@ class Table:
 
 def _row(history: History, experiment: Experiment, metric: str, certified: bool) -> tuple[Any, ...]:
     runs, claim, decision = experiment.runs, experiment.claim, experiment.decision
-    evidence = decision.evidence if decision else None
+    evidence = decision.evidence if decision else Evidence()
     return (
         experiment.number,
         experiment.verdict.value if experiment.verdict else "open",
-        estimate(runs, metric),
-        group(values_of(fair(runs), metric) or values_of(runs, metric)).sd,
-        evidence.effect if evidence else None,
-        evidence.low if evidence else None,
-        evidence.high if evidence else None,
-        evidence.e_value if evidence else None,
+        _brief(estimate(runs, metric)),
+        _brief(group(values_of(fair(runs), metric) or values_of(runs, metric)).sd),
+        *map(_brief, (evidence.effect, evidence.low, evidence.high, evidence.e_value)),
         certified,
         len(runs),
         round(sum(run.duration_s + (run.evaluate_s or 0.0) for run in runs), 2),
@@ -117,6 +114,12 @@ def _row(history: History, experiment: Experiment, metric: str, certified: bool)
     )
 
 
-def _means(experiment: Experiment) -> dict[str, float]:
+def _means(experiment: Experiment) -> dict[str, float | None]:
     names = dict.fromkeys(name for run in experiment.runs for name in run.metrics)
-    return {n: sum(v) / len(v) for n in names if (v := values_of(experiment.runs, n))}
+    found = ((n, values_of(experiment.runs, n)) for n in names)
+    return {n: _brief(sum(v) / len(v)) for n, v in found if v}
+
+
+def _brief(value: float | None) -> float | None:
+    """Eight digits: as much as a screen shows, and half the bytes."""
+    return None if value is None else float(f"{value:.8g}")
