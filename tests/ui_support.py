@@ -3,9 +3,12 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -92,7 +95,16 @@ class Dashboard:
     """A real ``nightlab ui`` for the projects; ``url`` is what it printed."""
 
     def __init__(self, *roots: Path) -> None:
-        command = [sys.executable, "-m", "nightlab", "ui", "--port", "0", "--no-open", *map(str, roots)]
+        command = [
+            sys.executable,
+            "-m",
+            "nightlab",
+            "ui",
+            "--port",
+            "0",
+            "--no-open",
+            *map(str, roots),
+        ]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -124,3 +136,47 @@ class Dashboard:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+
+
+class Wire:
+    """What lies between a browser and the dashboard, to be cut and mended."""
+
+    def __init__(self, base: str) -> None:
+        self.port = int(re.search(r":(\d+)/", base)[1])
+        self.own = 0
+        self.held: list[socket.socket] = []
+        self.mend()
+
+    def through(self, url: str) -> str:
+        """The same address by way of this wire."""
+        return url.replace(f":{self.port}/", f":{self.own}/")
+
+    def mend(self) -> None:
+        self.door = socket.create_server(("127.0.0.1", self.own))
+        self.own = self.door.getsockname()[1]
+        threading.Thread(target=self._open, args=(self.door,), daemon=True).start()
+
+    def cut(self) -> None:
+        for one in (self.door, *self.held):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+        self.held = []
+
+    def _open(self, door: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = door.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self.port))
+            self.held += [near, far]
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, to: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                to.sendall(data)
+        with suppress(OSError):
+            to.shutdown(socket.SHUT_WR)

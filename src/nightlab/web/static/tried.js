@@ -25,7 +25,8 @@ export class Tried {
       if (event.key === "Escape" && this.ask.words) {
         this.search.value = this.ask.words = "";
         this.#later();
-      } else this.table.view.focus({ preventScroll: event.key === "Escape" });
+      } else if (this.table.node.hidden) this.search.blur();
+      else this.table.view.focus({ preventScroll: event.key === "Escape" });
     });
     this.chips = h("div", { class: "chips", role: "group", "aria-label": "Verdicts" });
     this.picks = h("div", { class: "picks" });
