@@ -193,7 +193,7 @@ def test_the_table_is_filtered_searched_and_sorted(show, world):
     of_it = [e for e in settled if e.claim.category == "architecture"]
     expect(page.locator(".count")).to_have_text(f"{len(of_it)} of 60 experiments")
     page.get_by_role("button", name="clear").click()
-    page.get_by_role("button", name="value").click()
+    page.get_by_role("button", name="value", exact=True).click()
     values = [
         float(text)
         for text in page.locator(".row .c-value").all_inner_texts()

@@ -126,7 +126,7 @@ export class Table {
   move(by) {
     if (!this.numbers.length) return;
     const place = this.numbers.indexOf(this.at);
-    const next = place < 0 ? (by > 0 ? 0 : this.numbers.length - 1) : place + by;
+    const next = place < 0 ? 0 : place + by;
     this.goTo(this.numbers[Math.min(this.numbers.length - 1, Math.max(0, next))]);
   }
 

@@ -24,7 +24,7 @@ export class Tried {
       event.stopPropagation();
       if (event.key === "Escape" && this.ask.words) {
         this.search.value = this.ask.words = "";
-        this.#later();
+        this.#show();
       } else if (this.table.node.hidden) this.search.blur();
       else this.table.view.focus({ preventScroll: event.key === "Escape" });
     });
