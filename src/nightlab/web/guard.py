@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import socket
 from http.cookies import CookieError, SimpleCookie
 
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nightlab.web.answers import refusal
 
 MOST_BODY_BYTES = 65536
+_HOST = re.compile(r"(\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:[0-9]{1,5})?")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -135,8 +137,10 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         """A name that we know; bound elsewhere also any address, which no DNS can forge."""
-        name = host.lower()
-        name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+        match = _HOST.fullmatch(host.lower())
+        if match is None:
+            return False
+        name = match["six"] or match["name"]
         if name.rstrip(".") in self._names:
             return True
         try:
