@@ -1,5 +1,6 @@
 """The dashboard in a real browser, before a real server, beside a real lab."""
 
+import math
 import re
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from nightlab import journal
 from nightlab.config import Paths
 from nightlab.plot.scene import scene_of
 from nightlab.report import words
+from nightlab.stats import t_quantile
 
 from .browser import screenshot
 from .simulated import BASELINE, Idea, Night, night
@@ -154,6 +156,23 @@ def test_a_range_of_the_plot_is_chosen_with_the_pointer_and_given_back(show):
     expect(page.get_by_role("button", name="whole study")).to_have_count(0)
 
 
+def test_the_incumbents_re_runs_are_told_where_they_were_made(show, world):
+    page = show("#/1/mar5")
+    told = page.evaluate(
+        """async () => {
+          const { get } = await import("/static/api.js");
+          const { n, again } = (await get("/api/studies/1/mar5/rows")).columns;
+          return n.flatMap((number, i) => (again[i] ?? []).map((value) => [number, value]));
+        }"""
+    )
+    runs = [e.run for e in world.night.events if type(e).__name__ == "RunFinished"]
+    made = [(r.occasion, r.metrics["val_bpb"]) for r in runs if r.purpose == "incumbent"]
+    assert len(made) > 5
+    told, made = sorted(told), sorted(made)
+    assert [n for n, _ in told] == [n for n, _ in made]
+    assert [v for _, v in told] == pytest.approx([v for _, v in made], rel=1e-6)
+
+
 def test_the_axis_is_that_of_the_debrief(show, world):
     page = show("#/1/mar5")
     drawn(page, 60)
@@ -164,13 +183,16 @@ def test_the_axis_is_that_of_the_debrief(show, world):
           study.status = await A.get("/api/studies/1/mar5/status");
           study.apply({ ...(await A.get("/api/studies/1/mar5/rows")), full: true });
           const scene = T.sceneOf(study, { axis: "n", from: null, to: null, all: false });
-          return [scene.low, scene.high, scene.levels.map((l) => [l.n, l.mean])];
+          return [scene.low, scene.high, scene.levels.map((l) => [l.n, l.mean, l.half])];
         }"""
     )
     scene = scene_of(world.night.fold())
     assert (low, high) == pytest.approx((scene.low, scene.high), rel=1e-4)
-    assert [n for n, _ in levels] == [e.number for e in scene.chain]
-    assert [m for _, m in levels] == pytest.approx([e.mean for e in scene.levels], rel=1e-6)
+    assert [n for n, _, _ in levels] == [e.number for e in scene.chain]
+    assert [m for _, m, _ in levels] == pytest.approx([e.mean for e in scene.levels], rel=1e-6)
+    t = t_quantile(0.95, scene.noise.df)
+    halves = [t * scene.noise.sigma / math.sqrt(e.n) for e in scene.levels]
+    assert [half for _, _, half in levels] == pytest.approx(halves, rel=1e-6)
 
 
 # --- the table --------------------------------------------------------------------------------
@@ -245,6 +267,7 @@ def test_a_note_reaches_the_journal_and_is_shown_with_who_wrote_it(show, world):
     page.get_by_role("link", name="Asked").click()
     expect(page.locator(".asked-tab")).to_contain_text("try a lower warmup <b>please</b>")
     expect(page.locator(".asked-tab")).to_contain_text("wrote a note")
+    expect(page.locator(".asked-tab")).to_contain_text(noted[0].author)
 
 
 def test_ideas_are_added_moved_and_vetoed_with_the_keyboard(show, world):
@@ -320,6 +343,8 @@ def test_pause_resume_and_stop_are_asked_confirmed_and_told(show, world):
         expect(page.locator("#toast")).to_contain_text("again")
         page.get_by_role("link", name="Asked").click()
         expect(page.locator(".asked-tab")).to_contain_text("will be read when the lab runs again")
+        for did in ("paused the lab", "let the lab go on", "stopped the lab"):
+            expect(page.locator(".asked-tab")).to_contain_text(did)
     finally:
         lab.close()
 

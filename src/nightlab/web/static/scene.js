@@ -12,8 +12,7 @@ export function across(study, axis) {
  * interval (0 where noise is nil or unknown).
  */
 export function levelsOf(study, axis) {
-  const noise = study.status?.noise ?? {};
-  const t = noise.t90 ?? null;
+  const t = study.status?.plain?.t90 ?? null;
   const xs = across(study, axis);
   const { value, fair } = study.cols;
   let last = -Infinity;

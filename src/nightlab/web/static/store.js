@@ -27,8 +27,7 @@ export class Study {
 
   /** Noise of one run as the plot and the digits of numbers use it. */
   get sigma() {
-    const noise = this.status?.noise ?? {};
-    return noise.plain_sigma ?? noise.sigma ?? null;
+    return this.status?.plain?.sigma ?? this.status?.noise?.sigma ?? null;
   }
 
   get running() {
