@@ -27,8 +27,10 @@ async function answer(request) {
   throw new Refused(response.status, { what: `the server answered ${response.status}`, ...error });
 }
 
-export function get(path, signal) {
-  return answer(fetch(path, { credentials: "same-origin", signal }));
+export function get(path) {
+  const early = globalThis.nightlabEarly?.get(path); // early.js asked for it already, once
+  globalThis.nightlabEarly?.delete(path);
+  return answer(early ?? fetch(path, { credentials: "same-origin" }));
 }
 
 export async function session() {
