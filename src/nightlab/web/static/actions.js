@@ -27,7 +27,7 @@ export function tell(text, kind = "told") {
 export async function ask(id, path, body) {
   try {
     const answer = await post(`${place(id)}/${path}`, body);
-    tell(answer.running ? answer.told : `${answer.told}${/again|next|when/i.test(answer.told) ? "" : " It will be read when the lab runs again."}`);
+    tell(`${answer.told[0].toUpperCase()}${answer.told.slice(1)}.`);
     return true;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;

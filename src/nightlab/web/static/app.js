@@ -25,6 +25,7 @@ class App {
     this.lost = document.querySelector("#lost");
     this.news = document.querySelector("#news");
     tellIn(document.querySelector("#toast"));
+    history.scrollRestoration = "manual";
     addEventListener("hashchange", () => this.go());
     addEventListener("keydown", (event) => this.#key(event));
     document.querySelector(".skip").addEventListener("click", (event) => {
@@ -54,13 +55,15 @@ class App {
     }
     const ids = route.view === "overview" ? this.list.slice(0, MOST).map((s) => s.id) : route.ids;
     const same = this.page && this.route?.view === "study" && route.view === "study" && this.route.ids[0] === route.ids[0];
+    const back = this.route?.view === "experiment" && route.view === "study" ? this.scrolled : 0;
+    if (this.route?.view === "study") this.scrolled = scrollY;
     this.route = route;
     this.ids = ids;
     if (same) {
       this.page.go(route);
       return this.#top();
     }
-    if (route.view === "overview") this.#show(new Overview(this));
+    if (route.view === "overview" && !(this.page instanceof Overview)) this.#show(new Overview(this));
     try {
       await Promise.all(ids.map((id) => this.#load(id)));
     } catch (error) {
@@ -70,6 +73,7 @@ class App {
     if (turn !== this.turn) return;
     if (route.view !== "overview") this.#show(this.#make(route));
     this.page.update("all");
+    scrollTo(0, back ?? 0);
     this.#top();
     this.#follow();
     performance.mark("nightlab: shown");
@@ -85,7 +89,6 @@ class App {
     this.page?.close();
     this.page = page;
     this.stage.replaceChildren(page.node);
-    scrollTo(0, 0);
     if (this.moved) page.node.focus({ preventScroll: true });
     this.moved = true;
   }

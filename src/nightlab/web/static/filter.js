@@ -3,7 +3,7 @@
 export const VERDICTS = ["keep", "discard", "inconclusive", "crash", "open"];
 
 /** What is asked at the start: everything, the newest first. */
-export const everything = () => ({ verdicts: new Set(), category: "", researcher: "", words: "", sort: "n", down: true });
+export const everything = () => ({ verdicts: new Set(), category: "", researcher: "", words: "", sort: "n", down: true, at: null });
 
 export const narrows = (ask) => ask.verdicts.size > 0 || Boolean(ask.category || ask.researcher || ask.words.trim());
 

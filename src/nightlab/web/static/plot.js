@@ -14,7 +14,7 @@ export class Plot {
     this.open = open;
     this.mask = null;
     this.at = null; // the experiment that is pointed at
-    this.view = { axis: "n", from: null, to: null, all: false };
+    this.view = study.view; // what a person chose outlives a look at one experiment
     this.drag = null;
     this.base = h("canvas", { class: "base" });
     this.over = h("canvas", {

@@ -15,6 +15,7 @@ export class Study {
     this.metric = "";
     this.sign = -1;
     this.memo = new Map();
+    this.view = { axis: "n", from: null, to: null, all: false }; // of its plot
   }
 
   get size() {

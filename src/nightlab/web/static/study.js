@@ -4,7 +4,7 @@ import { letterBox } from "./actions.js";
 import { Asked, Backlog } from "./backlog.js";
 import { Cost, Memory } from "./books.js";
 import { empty, h, refill } from "./dom.js";
-import { count, duration, line, number, signed } from "./format.js";
+import { count, duration, line, number, signed, whole } from "./format.js";
 import { Now } from "./now.js";
 import { Plot } from "./plot.js";
 import { hashOf } from "./router.js";
@@ -89,9 +89,9 @@ export class StudyPage {
     const said = [
       status.gain !== null && moved ? `gain ${signed(status.gain, sigma)}${certified ? "" : ", provisional"}` : incumbent ? "nothing kept yet" : null,
       `${count(experiments.total, "experiment")}`,
-      `${kept} kept${certified ? `, ${certified} certified` : ""}`,
-      `${experiments.inconclusive} inconclusive`,
-      experiments.crash ? `${experiments.crash} crashed` : null,
+      `${whole(kept)} kept${certified ? `, ${whole(certified)} certified` : ""}`,
+      `${whole(experiments.inconclusive)} inconclusive`,
+      experiments.crash ? `${whole(experiments.crash)} crashed` : null,
       count(status.runs ?? 0, "run"),
       status.cost ? duration(status.cost.device_seconds) : null,
       sigma ? `noise of one run ± ${number(sigma, sigma)}` : null,

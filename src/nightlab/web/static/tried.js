@@ -1,7 +1,7 @@
 // Everything that was tried: the table with its filter, kept in step with the plot.
 
 import { h, mark, refill } from "./dom.js";
-import { count, line } from "./format.js";
+import { count, line, whole } from "./format.js";
 import { choose, everything, narrows, VERDICTS } from "./filter.js";
 import { hashOf } from "./router.js";
 import { Table } from "./table.js";
@@ -32,8 +32,8 @@ export class Tried {
     this.picks = h("div", { class: "picks" });
     this.told = h("p", { class: "soft count", "aria-live": "polite" });
     this.table = new Table(study, {
-      open: (n) => (location.hash = hashOf(study.id, "exp", n)),
-      point: (n) => page.plot.point(n),
+      open: (n) => (location.hash = hashOf(study.id, "exp", (this.ask.at = n))),
+      point: (n) => page.plot.point((this.ask.at = n)),
       sorted: (key) => {
         this.ask.down = this.ask.sort === key ? !this.ask.down : true;
         this.ask.sort = key;
@@ -53,6 +53,7 @@ export class Tried {
   update(kind) {
     if (kind !== "rows" && kind !== "all") return;
     this.#show();
+    if (kind === "all" && this.ask.at) this.table.goTo(this.ask.at, true);
   }
 
   #later() {
@@ -69,7 +70,7 @@ export class Tried {
       this.page.plot.mask = mask;
       this.page.plot.draw();
     }
-    this.told.textContent = narrows(ask) ? `${numbers.length} of ${count(study.size, "experiment")}` : "";
+    this.told.textContent = narrows(ask) ? `${whole(numbers.length)} of ${count(study.size, "experiment")}` : "";
     this.none.hidden = numbers.length > 0;
     this.table.node.hidden = numbers.length === 0;
     this.none.textContent = study.size ? "No experiment is like that." : "No experiment yet.";
@@ -85,7 +86,7 @@ export class Tried {
           if (!ask.verdicts.delete(verdict)) ask.verdicts.add(verdict);
           this.#show();
         },
-      }, mark(verdict), verdict, h("span", { class: "n" }, String(tally.get(verdict) ?? 0)));
+      }, mark(verdict), verdict, h("span", { class: "n" }, whole(tally.get(verdict) ?? 0)));
     refill(this.chips, VERDICTS.filter((v) => tally.has(v) || ask.verdicts.has(v)).map(chip),
       narrows(ask) && h("button", { type: "button", class: "chip clear", "data-key": "clear", onclick: () => this.clear() }, "clear"));
     if (this.picks.contains(document.activeElement)) return; // an open list must not be replaced
