@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint clients bench bench-judge bench-sandbox bench-context clean
+.PHONY: help setup demo test test-all lint clients torch bench bench-judge bench-sandbox bench-context bench-ui clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -37,6 +37,17 @@ lint: $(STAMP)
 clients:  ## real coding agents for the tests, pinned, into .clients (npm, about 1.2 GB)
 	$(PYTHON) -m tests.clients.install $(CLIENTS)
 
+# nightlab's own environment stays without torch; the examples that need it have this one.
+TORCH := .torch
+NEEDS := tests/nights/requirements.txt $(wildcard examples/*/requirements.txt)
+
+torch: $(TORCH)/.ready  ## torch on a CPU for the tests of the examples, pinned, into .torch (1 GB)
+
+$(TORCH)/.ready: $(NEEDS)
+	$(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install -qq --disable-pip-version-check --retries 1 $(NEEDS:%=-r %)
+	@touch $@
+
 bench: $(STAMP)  ## overhead per experiment beside a bare shell loop
 	$(BIN)/python -m bench.overhead $(BENCH)
 
@@ -47,8 +58,11 @@ bench-judge: $(STAMP)  ## every decision rule in every world
 bench-context: $(STAMP)  ## tokens and time of what a researcher is given, at 10 to 10,000 experiments
 	$(BIN)/python -m bench.context $(BENCH)
 
+bench-ui: $(STAMP)  ## the dashboard's server on 20,000 experiments
+	$(BIN)/python -m bench.ui $(BENCH)
+
 bench-sandbox: $(STAMP)  ## what each sandbox costs beside a bare process
 	$(BIN)/python -m bench.sandbox $(BENCH)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis nightlab-demo
+	rm -rf $(VENV) $(TORCH) .pytest_cache .mypy_cache .ruff_cache .hypothesis nightlab-demo

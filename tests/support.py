@@ -8,7 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+
+import pytest
 
 from nightlab import config
 from nightlab.budget import Bounds
@@ -71,6 +74,26 @@ def make_project(
     git(folder, "commit", "-q", "-m", "start")
     (folder / config.CONFIG_NAME).write_text(toml.format(python=sys.executable) + more)
     return folder
+
+
+@cache
+def _has_torch(python: str) -> bool:
+    probe = subprocess.run([python, "-c", "import torch"], capture_output=True, check=False)
+    return probe.returncode == 0
+
+
+def torch_python() -> str:
+    """An interpreter that has torch, which nightlab's own has not; skips the test without one.
+
+    The one named in NIGHTLAB_TEST_TORCH, else the checkout's ``.torch`` (``make torch``).
+    """
+    local = Path(__file__).resolve().parent.parent / ".torch" / "bin" / "python"
+    python = os.environ.get("NIGHTLAB_TEST_TORCH", str(local))
+    if not Path(python).is_file():
+        pytest.skip(f"no torch: {python} does not exist (`make torch`, or NIGHTLAB_TEST_TORCH)")
+    if not _has_torch(python):
+        pytest.skip(f"no torch: {python} can not import it")
+    return python
 
 
 @dataclass

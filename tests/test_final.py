@@ -410,6 +410,16 @@ def test_runs_that_take_longer_than_thought_end_in_an_honest_half() -> None:
     assert result.spent_s <= 8.0
 
 
+def test_an_ablation_that_time_did_not_allow_is_said_to_be_that() -> None:
+    """Planned, for runs seemed short; then the pairs took all there was."""
+    f = plan_of(2, device_s=40.0, pairs=4)
+    assert f.plan.ablated
+    result = play(f, noisy(random.Random(1), {2: 9.0}, 0.1), seconds=5.0)
+    assert result.word is Word.WIN
+    assert {e.why for e in result.effects} == {"no device time for it"}
+    assert any("no device time to ablate experiment 2, 3" in note for note in result.notes)
+
+
 def test_full_length_training_that_undoes_the_gain_is_said() -> None:
     def measure(turn: Turn, has: set[int]) -> float:
         gain = 2.0 if turn.stage is not Stage.FULL else -0.5

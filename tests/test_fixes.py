@@ -188,6 +188,18 @@ def test_only_easy_crashes_go_back(
     assert bool(researcher.failures) is (why is None)
 
 
+def test_a_crash_is_early_where_starting_takes_longer_than_the_budget(tmp_path: Path) -> None:
+    """As torch does on a busy machine: 2 s before the first step, of a budget of 1 s."""
+    root = make_project(tmp_path / "p", toml=CONFIG.replace('"10s"', '"1s"\nkill_factor = 20'))
+    text = (root / "train.py").read_text().replace("rng = ", "import time\ntime.sleep(2)\nrng = ")
+    (root / "train.py").write_text(text)
+    git(root, "commit", "-qam", "slow to start")
+    fails_at_once = text.replace("time.sleep(2)", "time.sleep(0.8)\nprint(stepz)")
+    researcher = Mending([lambda _: fails_at_once], [lr(0.03)(text)])
+    night(root, researcher, 2)
+    assert len(researcher.failures) == 1
+
+
 def test_memory_that_ran_out_goes_back_with_its_peak(tmp_path: Path) -> None:
     hog = "\nraise MemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')\n"
     root = make_project(tmp_path / "p")

@@ -124,6 +124,8 @@ def test_a_seed_alone_is_no_change_wherever_it_stands(path: str, old: str, new: 
         ("a.py", "OFF = 1\nseed_all(OFF)\ntrain(OFF)", "OFF = 2\nseed_all(OFF)\ntrain(OFF)"),
         ("a.py", "p.add_argument('--lr', default=1)", "p.add_argument('--lr', default=2)"),
         ("a.py", "LR, SEED = 0.1, 1", "LR, SEED = 0.2, 1"),
+        ("a.py", "B = 0.9\npair = (B, 1)\nf(pair)", "B = 0.8\npair = (B, 1)\nf(pair)"),
+        ("a.py", "SEED, *rest = 1, 2, 3", "SEED, *rest = 1, 2, 4"),
         ("a.yaml", "lr: 1\nseed: 1\n", "lr: 2\nseed: 1\n"),
         ("a.yaml", "speed: 1\n", "speed: 2\n"),
         ("run.sh", "train --seed 1 --lr 1\n", "train --seed 1 --lr 2\n"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -286,7 +287,7 @@ def test_an_honest_gain_shows_no_sign() -> None:
     [
         ((run(0.5, 1), run(0.5, 2)), "whatever the seed"),
         ((run(0.9, duration_s=3.0),), "where the incumbent trains for"),
-        ((run(0.9, duration_s=90.0),), "where the budget is 60 s"),
+        ((run(0.9, duration_s=90.0, cpu_s=80.0),), "where the budget is 60 s"),
         ((run(0.9, cpu_s=0.5),), "of CPU"),
         ((run(0.9, extra={"training_seconds": 300.0}),), "prints training_seconds 300"),
         ((run(0.01),), "times the largest so far"),
@@ -337,10 +338,26 @@ def test_training_for_longer_than_the_budget_explains_is_a_sign(
 ) -> None:
     """A script that slows its own clock, or raises TIME_BUDGET inside."""
     found = seen(
-        *(run(0.9 + n / 1000, n, duration_s=s) for n, s in enumerate(took_s)),
+        *(run(0.9 + n / 1000, n, duration_s=s, cpu_s=s) for n, s in enumerate(took_s)),
         incumbent=tuple(run(1 + n / 1000, n, duration_s=s) for n, s in enumerate(incumbent_s)),
         baseline=tuple(run(1.1 + n / 1000, n, duration_s=s) for n, s in enumerate(baseline_s)),
     )
+    assert any("where the budget is" in s for s in found) == sign, found
+
+
+@pytest.mark.parametrize(
+    ("candidate", "sign"),
+    [
+        ({"cpu_s": 50.0}, False),  # it only waited
+        ({"cpu_s": 63.0}, True),
+        ({"cpu_s": None}, True),  # nobody knows
+        ({"cpu_s": 50.0, "peak_gpu_bytes": 10**9}, True),  # the GPU worked
+    ],
+)
+def test_a_run_that_took_longer_on_a_busy_machine_shows_no_sign(
+    candidate: dict[str, Any], sign: bool
+) -> None:
+    found = seen(run(0.9, duration_s=150.0, **candidate), baseline=INCUMBENT)
     assert any("where the budget is" in s for s in found) == sign, found
 
 

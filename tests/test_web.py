@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 from nightlab import journal, views
 from nightlab.config import Paths
 from nightlab.history import History, fold
+from nightlab.web.guard import Guard, Keys
 from nightlab.web.table import COLUMNS
 from tests.support import Steps, drive, lr, make_project
 from tests.web_support import ENV, Ui, happenings, serving, words
@@ -392,3 +394,38 @@ def test_the_first_interrupt_ends_it_at_once_with_a_page_open(root: Path) -> Non
         idle.close()
         assert ui.process.stderr is not None
         assert ui.process.stderr.read() == ""
+
+
+def test_a_bug_is_told_to_the_terminal_and_not_to_the_page(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sent: list[dict[str, object]] = []
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("/home/me/secret \x1b[31mred")
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(broken, Keys("t"), "127.0.0.1")(scope, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 500
+    assert b"content-security-policy" in dict(sent[0]["headers"])  # type: ignore[call-overload]
+    assert b"secret" not in sent[1]["body"]  # type: ignore[operator]
+    told = capfd.readouterr().err
+    assert "secret" in told
+    assert "\x1b" not in told
+
+
+def test_a_message_that_cannot_be_left_is_an_error(tmp_path: Path) -> None:
+    other = make_project(tmp_path / "p")
+    drive(other, Steps([lr(0.05)]), 2, tag="night")
+    inbox = Paths(other).inbox("night")
+    if inbox.exists():
+        inbox.rmdir()
+    inbox.write_text("a file")
+    with serving(other) as ui:
+        ui.until(f"{S}/status", lambda s: s["state"] == "finished")
+        answer = ui.post(f"{S}/notes", {"text": "hello"})
+        assert answer.status == 503
+        assert answer.json["error"]["why"]

@@ -18,6 +18,7 @@ from nightlab.errors import JournalError
 from nightlab.journal import Tail, read
 from nightlab.web.answers import encode
 from nightlab.web.following import Followed
+from tests.web_support import Page
 
 
 class File(io.BytesIO):
@@ -31,25 +32,6 @@ def written(experiments: int) -> bytes:
 
 
 JOURNAL = written(30)
-
-
-class Page:
-    """What a browser does with rows."""
-
-    def __init__(self) -> None:
-        self.epoch, self.seq = "", 0
-        self.rows: dict[int, dict[str, Any]] = {}
-
-    def take(self, told: dict[str, Any]) -> None:
-        if told["full"]:
-            self.rows = {}
-        self.epoch, self.seq = told["epoch"], told["seq"]
-        columns = told["columns"]
-        metrics = columns.pop("metrics")
-        for i, n in enumerate(columns["n"]):
-            row = {name: values[i] for name, values in columns.items()}
-            row["metrics"] = {k: v[i] for k, v in metrics.items() if v[i] is not None}
-            self.rows[n] = row
 
 
 def told(study: Followed, page: Page | None = None) -> dict[str, Any]:

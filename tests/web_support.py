@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -74,8 +75,13 @@ class Ui:
         mine |= {"X-Nightlab-Csrf": csrf, "Content-Type": "application/json"}
         return {**mine, "Origin": f"http://127.0.0.1:{self.port}"}
 
-    def stream(self, query: str, **headers: str) -> http.client.HTTPResponse:
+    def stream(self, query: str, window: int = 0, **headers: str) -> http.client.HTTPResponse:
+        """A stream that stays open; with ``window`` the machine holds no more bytes for it."""
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+        if window:
+            link.sock = socket.socket()
+            link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+            link.sock.connect(("127.0.0.1", self.port))
         self.streams.append(link)
         keys = {"Authorization": f"Bearer {self.token}", **headers}
         link.request("GET", f"/api/stream?{query}", headers=keys)
@@ -90,6 +96,25 @@ class Ui:
                 return answer.json
             assert time.monotonic() < end, answer.body[:2000]
             time.sleep(0.1)
+
+
+class Page:
+    """What a browser does with rows."""
+
+    def __init__(self) -> None:
+        self.epoch, self.seq = "", 0
+        self.rows: dict[int, dict[str, Any]] = {}
+
+    def take(self, told: dict[str, Any]) -> None:
+        if told["full"]:
+            self.rows = {}
+        self.epoch, self.seq = told["epoch"], told["seq"]
+        columns = told["columns"]
+        metrics = columns.pop("metrics")
+        for i, n in enumerate(columns["n"]):
+            row = {name: values[i] for name, values in columns.items()}
+            row["metrics"] = {k: v[i] for k, v in metrics.items() if v[i] is not None}
+            self.rows[n] = row
 
 
 def happenings(stream: http.client.HTTPResponse) -> Iterator[tuple[str, Any, str]]:

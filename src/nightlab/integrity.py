@@ -210,17 +210,25 @@ def _short(ok: list[Run], others: list[Run], budget_s: float) -> str:
 def _long(ok: list[Run], others: list[Run], baseline: Sequence[Run], budget_s: float) -> str:
     """Much longer than the budget, the untouched code and the incumbent: a slowed clock.
 
-    Against the untouched code, so that many small steps do not add up to a longer budget.
+    Against the untouched code, so that many small steps do not add up to a longer budget. A
+    run without a GPU that used no more processor time than that only waited for a busy machine.
     """
     usual = median(r.duration_s for r in (baseline or others))
     mine = median(r.duration_s for r in ok)
     allowed = _LONGER * max(budget_s, usual)
-    if mine > max(allowed, *(r.duration_s for r in others)):
+    if mine > max(allowed, *(r.duration_s for r in others)) and not _waited(ok, baseline or others):
         return (
             f"it ran {mine:.3g} s, where the budget is {budget_s:g} s and the untouched code "
             f"takes {usual:.3g} s"
         )
     return ""
+
+
+def _waited(ok: list[Run], usual: Sequence[Run]) -> bool:
+    """Whether runs that took longer used no more processor time, and there was no GPU to use."""
+    mine = [r.cpu_s for r in ok if r.cpu_s is not None and not r.peak_gpu_bytes]
+    theirs = [r.cpu_s for r in usual if r.cpu_s is not None]
+    return len(mine) == len(ok) and bool(theirs) and max(mine) <= _LONGER * median(theirs)
 
 
 def overrun(duration_s: float, budget_s: float) -> str:

@@ -243,9 +243,10 @@ class _WithoutSeeds(ast.NodeTransformer):
         if all(_is_seed(target) for target in node.targets):
             node.value = ast.Constant(0)
         elif isinstance(node.value, ast.Tuple) and len(node.targets) == 1:
-            names = getattr(node.targets[0], "elts", [])
-            pairs = zip(names, node.value.elts, strict=False)
-            node.value.elts = [ast.Constant(0) if _is_seed(n) else v for n, v in pairs]
+            names, values = getattr(node.targets[0], "elts", []), node.value.elts
+            if len(names) == len(values):
+                pairs = zip(names, values, strict=True)
+                node.value.elts = [ast.Constant(0) if _is_seed(n) else v for n, v in pairs]
         return node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:

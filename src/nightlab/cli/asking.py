@@ -21,8 +21,15 @@ def register(app: typer.Typer) -> None:
         epilog="[bold]Examples[/bold]\n  nightlab stop          after the run in flight\n"
         "  nightlab stop --now    at once; the run counts for nothing",
     )(stop)
-    app.command(rich_help_panel=base.MEANWHILE)(pause)
-    app.command(rich_help_panel=base.MEANWHILE)(resume)
+    app.command(
+        rich_help_panel=base.MEANWHILE,
+        epilog="[bold]Examples[/bold]\n  nightlab pause     the GPU is yours after the run in flight\n"
+        "  nightlab resume    and the lab's again",
+    )(pause)
+    app.command(
+        rich_help_panel=base.MEANWHILE,
+        epilog="[bold]Examples[/bold]\n  nightlab resume",
+    )(resume)
     app.command(
         rich_help_panel=base.MEANWHILE,
         epilog="[bold]Examples[/bold]\n  nightlab note 'try a lower warmup'\n"

@@ -80,6 +80,8 @@ def ui(
                     "(whoever has this link may read and ask; Ctrl-C ends the dashboard,"
                     " not the lab)",
                 )
+                if host not in ("127.0.0.1", "::1", "localhost"):
+                    base.say("this connection is not encrypted; better: ssh -L  (docs/ui.md)")
             if wanted:
                 _open(address.url, door)
 

@@ -135,6 +135,11 @@ def _failures(f: Finalization, stage: Stage, arm: str) -> int:
     return sum(turn in f.measured and f.value(turn, metric) is None for turn in turns)
 
 
+def _was_run(f: Finalization, arm: str) -> bool:
+    """Whether there was time for a run of an arm of the ablation."""
+    return any(turn.stage is Stage.ABLATE and turn.arm == arm for turn in f.measured)
+
+
 def expected(f: Finalization) -> tuple[int, float]:
     """(runs, seconds) still to come at most, one after another."""
     plan = f.plan
@@ -171,7 +176,7 @@ def _effect(f: Finalization, kept: Kept, seen: Blocks | None, failing: Sequence[
     number, arm = kept.experiment, without(kept.experiment)
     if not kept.without:
         return Effect(experiment=number, status=Status.UNTESTED, why=kept.why)
-    if number not in f.plan.ablated:
+    if number not in f.plan.ablated or not _was_run(f, arm):
         return Effect(experiment=number, status=Status.UNTESTED, why="no device time for it")
     if arm in failing:
         many = _failures(f, Stage.ABLATE, arm)
@@ -344,7 +349,7 @@ def _notes(
         yield from cleaned.notes
         if cleaned.commit not in ("", plan.baseline) and chosen == FINAL:
             yield _recheck(f)[1]
-    untested = [k for k in plan.kept if k.without and k.experiment not in plan.ablated]
+    untested = [k for k in plan.kept if k.without and not _was_run(f, without(k.experiment))]
     if untested:
         names = ", ".join(str(k.experiment) for k in untested)
         yield (

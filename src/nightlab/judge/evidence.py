@@ -168,10 +168,12 @@ def say(seen: Look) -> str:
         text += ", noise unknown"
     if seen.adjusted is not None:
         text += f"; {seen.adjusted.text};"
+    text += f" over {seen.n_candidate} {'run' if seen.n_candidate == 1 else 'runs'}"
+    if seen.fresh and seen.n_candidate == 1:
+        return f"{text}, paired"
     if seen.fresh:
-        count = min(seen.fresh, seen.n_candidate)
-        return f"{text} over {seen.n_candidate} runs, {count} of them paired"
-    return f"{text} over {seen.n_candidate} {'run' if seen.n_candidate == 1 else 'runs'}"
+        return f"{text}, {min(seen.fresh, seen.n_candidate)} of them paired"
+    return text
 
 
 def _noise(case: Case, metric: str) -> tuple[float | None, int]:

@@ -17,6 +17,7 @@ from nightlab.model import Better, Purpose, Verdict
 from nightlab.plot.labels import name_steps
 from nightlab.plot.scene import Scene, scene_of
 from nightlab.report import claims
+from nightlab.report.build import finalized
 from nightlab.report.lessons import tried
 from nightlab.report.schema import LEVEL, Estimate, Noise
 from nightlab.report.words import clean, count, duration, number
@@ -242,7 +243,9 @@ def _headline(figure: Any, scene: Scene) -> None:
         under = f"gain {number(whole.effect, sigma)}"
         if whole.low is not None and not scene.noise.deterministic:
             under += f" ({whole.level * 100:.0f} %: {number(whole.low, sigma)}"
-            under += f" to {number(whole.high, sigma)}), provisional"
+            under += f" to {number(whole.high, sigma)})"
+            word = finalized(history)
+            under += f", finalized: {word}" if word else ", provisional"
     else:
         title += f"  {number(first, sigma)}" if first is not None else "  not measured yet"
         under = "nothing kept yet" if tried(history) else "the baseline alone"

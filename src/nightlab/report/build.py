@@ -11,6 +11,7 @@ from nightlab import phases as programs
 from nightlab.history import History
 from nightlab.judge import estimate
 from nightlab.model import (
+    Answer,
     Experiment,
     Outcome,
     Verdict,
@@ -37,6 +38,7 @@ from nightlab.report.since import Since
 
 ROWS = 200  # of the appendix: what a person scrolls through; an export holds the rest
 _TALLIES = 40
+_FRUITFUL = (Answer.PROPOSED, Answer.PLANNED, Answer.STOPPED)  # the lab's own end is no answer
 
 
 def facts(
@@ -191,6 +193,8 @@ def totals(history: History, since: Since | None, *, locked: bool, now: float) -
         tokens=spent.tokens,
         usd=spent.usd,
         unpriced=history.accounts.silent_usd,
+        asked=history.accounts.asked,
+        answers={a.value: n for a, n in history.accounts.answers.items() if a not in _FRUITFUL},
     )
     if before is None:
         return found

@@ -41,7 +41,7 @@ def page(f: Facts, *, plot: str | None = None, final: Sequence[str] = ()) -> str
 def _happened(f: Facts) -> str:
     claim = escape(summary.claim(f), 600)
     told = summary.parts(f), summary.naive(f), summary.effort(f), summary.cost(f)
-    rest = [s for s in (*told, summary.stopped(f), summary.ended(f)) if s]
+    rest = [s for s in (*told, summary.answers(f), summary.stopped(f), summary.ended(f)) if s]
     return f"**{claim}**\n" + "\n".join(escape(s, 600) for s in rest)
 
 

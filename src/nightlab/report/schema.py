@@ -33,7 +33,8 @@ class Totals(Fact, frozen=True):
     """How much was done. ``wall_s`` is from the first event to the last (or to now).
 
     ``tokens`` (in and out) and ``usd`` are what asking researchers cost. The price of ``unpriced``
-    of their calls is not known; ``usd`` None: of none.
+    of their calls is not known; ``usd`` None: of none. They were ``asked`` so many times;
+    ``answers`` counts by kind what came that was no change and no plan.
     """
 
     experiments: int
@@ -51,6 +52,8 @@ class Totals(Fact, frozen=True):
     tokens: int = 0
     usd: float | None = None
     unpriced: int = 0
+    asked: int = 0
+    answers: dict[str, int] = {}
 
 
 class EarlyStops(Fact, frozen=True):

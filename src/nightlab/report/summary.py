@@ -148,6 +148,16 @@ def cost(f: Facts) -> str:
     return f"Thinking cost {_priced(f)}{each}."
 
 
+def answers(f: Facts) -> str:
+    """What came of asking researchers that was no change to try; "" for nothing."""
+    counts = sorted(f.totals.answers.items(), key=lambda pair: (-pair[1], pair[0]))
+    if not counts:
+        return ""
+    kinds = ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in counts)
+    asked, none = count(f.totals.asked, "question"), sum(f.totals.answers.values())
+    return f"Of {asked} to researchers {none:,} gave nothing to try: {kinds}."
+
+
 def _priced(f: Facts, share: int = 1) -> str:
     t = f.totals
     tokens = f"{round(t.tokens / share):,} tokens"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from nightlab import process, scope
+from nightlab import early, process, scope
 from nightlab.engine import Engine
 from nightlab.model import Experiment, Outcome, Run
 from nightlab.researchers import Failure
@@ -24,8 +24,9 @@ def failure(engine: Engine, number: int, *, most: int) -> Failure | None:
     """How an open experiment failed, if that is an easy crash; None if it is not.
 
     Easy is: its one counting run ended out of memory; or it crashed within the first half of
-    the budget with a traceback whose innermost frame in the project lies in the files in
-    scope. A change of constants alone is no slip to mend. After ``most`` fixes it is a crash.
+    the budget, after the time to start that the baseline takes beyond it, with a traceback
+    whose innermost frame in the project lies in the files in scope. A change of constants
+    alone is no slip to mend. After ``most`` fixes it is a crash.
     """
     history, study = engine.history, engine.study
     experiment = history.experiments[number]
@@ -35,7 +36,9 @@ def failure(engine: Engine, number: int, *, most: int) -> Failure | None:
     run = _crashed_run(experiment)
     if run is None:
         return None
-    late = run.duration_s > _EARLY * study.budget_s
+    baseline = history.baseline.runs if history.baseline else ()
+    usual_s = max(study.budget_s, early.usual_s(baseline))
+    late = run.duration_s > usual_s - _EARLY * study.budget_s
     if run.outcome is Outcome.CRASHED and (late or not _is_own(engine, experiment, run)):
         return None
     return Failure(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -61,7 +59,6 @@ def build(hub: Hub, keys: Keys, host: str) -> Starlette:
             Refused: _refused,
             NightlabError: _refused,
             HTTPException: _http,
-            Exception: _bug,
         },
         lifespan=life,
     )
@@ -97,11 +94,7 @@ class Pages:
         ]
 
     async def index(self, _request: Request) -> Response:
-        return FileResponse(
-            _HERE / "templates" / "index.html",
-            media_type="text/html",
-            headers={"cache-control": "no-cache"},
-        )
+        return FileResponse(_HERE / "templates" / "index.html", media_type="text/html")
 
     async def login(self, request: Request) -> Response:
         token = request.query_params.get("token", "")
@@ -109,7 +102,7 @@ class Pages:
             return refusal(403, "this link is not of this server", "a new start has a new link")
         # The page itself needs no login, so it does not matter that a browser that comes from
         # elsewhere sends no strict cookie along with this redirect.
-        moved = RedirectResponse("/", 303, {"cache-control": "no-store"})
+        moved = RedirectResponse("/", 303)
         moved.set_cookie(self._keys.cookie, token, httponly=True, samesite="strict")
         return moved
 
@@ -218,9 +211,3 @@ async def _refused(_request: Request, error: Exception) -> Response:
 async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  for the type checker
     return refusal(error.status_code, error.detail)
-
-
-async def _bug(_request: Request, error: Exception) -> Response:
-    """The person at the terminal sees what happened; the page does not."""
-    sys.stderr.write(clean("".join(traceback.format_exception(error))))
-    return refusal(500, "the server failed", "its terminal says how", "nightlab ui")

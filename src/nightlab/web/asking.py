@@ -86,14 +86,18 @@ def send(study: Followed, asked: Message) -> dict[str, Any]:
         raise Refused(
             409, f"no lab works on study {study.tag}", "there is nothing to ask it", "nightlab run"
         )
-    inbox.send(
-        study.paths.inbox(study.tag),
-        asked.kind,
-        text=asked.text,
-        now=asked.now,
-        idea=asked.idea,
-        priority=asked.priority,
-        via=VIA,
-    )
+    try:
+        inbox.send(
+            study.paths.inbox(study.tag),
+            asked.kind,
+            text=asked.text,
+            now=asked.now,
+            idea=asked.idea,
+            priority=asked.priority,
+            via=VIA,
+        )
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Refused(503, "the message could not be left", why, "nightlab doctor") from error
     told = nudges.told(asked, locked=running)
     return {"asked": asked.kind, "id": study.id, "running": running, "told": told}

@@ -15,11 +15,14 @@ import hmac
 import ipaddress
 import re
 import socket
+import sys
+import traceback
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nightlab.process import clean
 from nightlab.web.answers import refusal
 
 MOST_BODY_BYTES = 65536
@@ -78,20 +81,30 @@ class Guard:
         headers = Headers(scope=scope)
         api = scope["path"].startswith("/api/")
 
+        begun = False
+
         async def guarded(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 out = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     out[name] = value
-                if api:
-                    out["cache-control"] = "no-store"
+                # The page of another version of nightlab must not stay in a browser.
+                out["cache-control"] = "no-store" if api else "no-cache"
             await send(message)
 
         denied = self._denied(headers, scope["method"], api=api)
         if denied is not None:
             await refusal(*denied)(scope, receive, guarded)
             return
-        await self._app(scope, receive, guarded)
+        try:
+            await self._app(scope, receive, guarded)
+        except Exception as error:  # noqa: BLE001  the person at the terminal sees it, no page does
+            sys.stderr.write(clean("".join(traceback.format_exception(error))))
+            if not begun:
+                failed = refusal(500, "the server failed", "its terminal says how")
+                await failed(scope, receive, guarded)
 
     def _denied(self, headers: Headers, method: str, *, api: bool) -> tuple[int, str, str] | None:
         """(HTTP status, what, why) of a request that goes no further; None of one that may."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nightlab.config import Paths
 from nightlab.errors import NightlabError
+from nightlab.process import clean
 from nightlab.web.following import Followed, explained
 
 EVERY_S = 0.5
@@ -40,7 +43,12 @@ class Hub:
         """Look for what is new until cancelled."""
         while True:
             began = time.monotonic()
-            changed = await asyncio.to_thread(self._look)
+            try:
+                changed = await asyncio.to_thread(self._look)
+            except Exception as error:  # noqa: BLE001  pages go on with what was read
+                sys.stderr.write(clean("".join(traceback.format_exception(error))))
+                changed = False
+                await asyncio.sleep(EVERY_S)
             if changed:
                 self.tell()
             if any(s.loading and s.error is None and not s.gone for s in self.studies.values()):

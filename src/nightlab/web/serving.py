@@ -17,7 +17,7 @@ from nightlab.web.guard import Keys
 from nightlab.web.hub import Hub
 
 PORT = 8737
-HOST = "127.0.0.1"
+_SEND_BYTES = 131_072
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,10 @@ def listen(host: str, port: int | None) -> socket.socket:
 def _bound(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
-    return socket.create_server(address[:2], family=family, backlog=128)
+    sock = socket.create_server(address[:2], family=family, backlog=128)
+    # What the kernel may hold for a page that does not read; by itself it goes up to megabytes.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+    return sock
 
 
 def serve(
