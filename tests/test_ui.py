@@ -39,7 +39,7 @@ class World:
         self.first = learning(folder / "digits")
         self.second = make_project(folder / "nanochat")
         self.night = night(60, seed=1, tag="mar5")
-        put(self.second, self.night)
+        put(self.second, self.night, whole=True)
         put(self.second, night(40, seed=5, tag="mar6"))
         self.lab = Lab(self.first, "live")
         self.dashboard = Dashboard(self.first, self.second)
@@ -136,6 +136,24 @@ def test_arrow_keys_go_from_keep_to_keep_and_enter_opens(show, world):
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_contain_text(f"exp {seen[-1]}")
     assert page.url.endswith(f"#/1/mar5/exp/{seen[-1]}")
+
+
+def test_a_finger_first_sees_and_then_opens(browser, world):
+    context = browser.new_context(viewport={"width": 375, "height": 740}, has_touch=True)
+    page = context.new_page()
+    page.goto(world.dashboard.at("#/1/mar5"))
+    drawn(page, 60)
+    box = page.locator(".over").bounding_box()
+    spots = [(x, y) for x in range(80, 340, 20) for y in range(30, 220, 20)]
+    for x, y in spots:
+        page.touchscreen.tap(box["x"] + x, box["y"] + y)
+        if page.locator(".tip").is_visible():
+            break
+    number = re.search(r"exp (\d+)", page.locator(".tip-head").inner_text())[1]
+    assert "/exp/" not in page.url
+    page.touchscreen.tap(box["x"] + x, box["y"] + y)
+    expect(page.locator("h1")).to_contain_text(f"exp {number}")
+    context.close()
 
 
 def test_a_range_of_the_plot_is_chosen_with_the_pointer_and_given_back(show):
@@ -345,6 +363,14 @@ def test_pause_resume_and_stop_are_asked_confirmed_and_told(show, world):
         expect(page.locator(".asked-tab")).to_contain_text("will be read when the lab runs again")
         for did in ("paused the lab", "let the lab go on", "stopped the lab"):
             expect(page.locator(".asked-tab")).to_contain_text(did)
+        # It goes on, reads what waited, and is stopped at once.
+        lab = Lab(world.first, "brief")
+        expect(page.locator(".asked-tab .asked")).to_have_count(0, timeout=30_000)
+        assert [e.text for e in events(world.first, "brief", "Noted")] == ["for tomorrow"]
+        page.get_by_role("button", name="Stop").click(timeout=30_000)
+        page.get_by_role("button", name="Stop now").click()
+        page.get_by_role("button", name="Kill them").click()
+        assert lab.process.wait(30) is not None
     finally:
         lab.close()
 
@@ -409,6 +435,8 @@ def test_the_keyboard_alone_goes_everywhere(show):
     page.keyboard.press("j")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_contain_text("exp 59")
+    expect(page.locator(".l.add .tx")).to_have_text("LR = 59")
+    expect(page.locator(".log")).to_contain_text("the log of run")
     page.keyboard.press("]")
     expect(page.locator("h1")).to_contain_text("exp 60")
     page.keyboard.press("Escape")
@@ -425,7 +453,7 @@ def test_the_keyboard_alone_goes_everywhere(show):
     [
         "#/",
         "#/1/mar5",
-        "#/0/live/exp/1",
+        "#/1/mar5/exp/17",
         "#/1/mar5/cost",
         "#/1/mar5/asked",
         "#/0/live",
@@ -452,7 +480,7 @@ def test_the_dark_page_is_dark_and_its_plot_too(show, page):
 
 
 def test_everything_that_can_be_pressed_has_a_name(show):
-    for fragment in ("#/", "#/1/mar5", "#/0/live/exp/1", "#/0/live/backlog"):
+    for fragment in ("#/", "#/1/mar5", "#/1/mar5/exp/17", "#/0/live/backlog"):
         page = show(fragment)
         nameless = page.evaluate(
             """() => [...document.querySelectorAll("button, a[href], input, textarea, select, [tabindex='0']")]

@@ -52,14 +52,52 @@ def learning(folder: Path, *, steps: int = 12, pause: float = 0.08, more: str = 
     return folder
 
 
-def put(root: Path, night: Night) -> str:
-    """Write a night's events as the journal of a study in ``root``; returns its tag."""
+def put(root: Path, night: Night, *, whole: bool = False) -> str:
+    """Write a night's events as the journal of a study in ``root``; returns its tag.
+
+    ``whole``: its commits are made too, and its runs leave logs.
+    """
     tag = night.events[0].study.tag
-    path = Paths(root).journal(tag)
+    paths = Paths(root)
+    path = paths.journal(tag)
     path.parent.mkdir(parents=True, exist_ok=True)
     encoder = msgspec.json.Encoder()
-    path.write_bytes(b"".join(encoder.encode(event) + b"\n" for event in night.events))
+    lines = b"".join(encoder.encode(event) + b"\n" for event in night.events)
+    if whole:
+        for made_up, real in _commits(root, night).items():
+            lines = lines.replace(made_up.encode(), real.encode())
+        for run in range(1, night.run_id + 1):
+            paths.log(tag, run).parent.mkdir(parents=True, exist_ok=True)
+            paths.log(tag, run).write_text(f"the log of run {run}\n")
+    path.write_bytes(lines)
     return tag
+
+
+def _commits(root: Path, night: Night) -> dict[str, str]:
+    """Real commits for those that the night made up: each changes one line of its parent's."""
+    marks = {night.base: ":1"}
+    stream = [_commit(1, "", "LR = 1")]
+    for e in night.history.experiments.values():
+        if e.number > 1:
+            stream.append(_commit(e.number, f"from {marks[e.parent]}\n", f"LR = {e.number}"))
+            marks[e.commit] = f":{e.number}"
+    exported = root / ".git" / "marks"
+    subprocess.run(
+        ["git", "fast-import", "--quiet", f"--export-marks={exported}"],
+        input="".join(stream),
+        cwd=root,
+        text=True,
+        check=True,
+    )
+    real = dict(line.split() for line in exported.read_text().splitlines())
+    return {made_up: real[mark] for made_up, mark in marks.items()}
+
+
+def _commit(number: int, parent: str, text: str) -> str:
+    return (
+        f"commit refs/heads/made/{number}\nmark :{number}\ncommitter T <t@t> 1 +0000\n"
+        f"data 1\nx\n{parent}M 100644 inline train.py\ndata {len(text)}\n{text}\n"
+    )
 
 
 def nightlab(root: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -140,7 +140,7 @@ class App {
 
   /** New verdicts, aloud. */
   #tellNews(study, settled) {
-    if (!settled.length) return;
+    if (!settled.length || study.status?.loading) return;
     const row = study.row(settled[settled.length - 1]);
     const many = settled.length > 1 ? `${settled.length} experiments are settled, the last: ` : "";
     this.news.textContent = `${many}experiment ${row.n}, ${row.verdict}: ${line(row.description, 100)}. ${line(row.reason, 140)}`;

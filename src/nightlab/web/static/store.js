@@ -1,7 +1,5 @@
 // One study in memory: its columns as the server sends them, and what follows from them.
 
-const EMPTY = Object.freeze({ n: [], metrics: {} });
-
 export class Study {
   constructor(id) {
     this.id = id;
@@ -10,7 +8,7 @@ export class Study {
     this.loaded = false;
     this.epoch = null;
     this.seq = 0;
-    this.cols = { ...EMPTY, metrics: {} };
+    this.cols = { n: [], metrics: {} };
     this.revision = 0; // grows with every change of the rows
     this.metric = "";
     this.sign = -1;
