@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     )(stop)
     app.command(
         rich_help_panel=base.MEANWHILE,
-        epilog="[bold]Examples[/bold]\n  nightlab pause     the GPU is yours after the run in flight\n"
+        epilog="[bold]Examples[/bold]\n  nightlab pause     the GPU is yours after this run\n"
         "  nightlab resume    and the lab's again",
     )(pause)
     app.command(

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -106,6 +105,7 @@ def _door() -> Iterator[Path]:
 def _open(url: str, door: Path) -> None:
     """Open a browser by way of a file that is ours alone: other users see command lines."""
     import webbrowser  # noqa: PLC0415  loaded on use
+    from html import escape  # noqa: PLC0415
 
     page = f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(url)}">'
     door.write_text(f'{page}<a href="{escape(url)}">nightlab</a>\n', encoding="utf-8")
