@@ -329,6 +329,7 @@ def test_the_page_of_an_experiment_has_claim_evidence_runs_diff_log_and_lineage(
     page.keyboard.press("[")
     expect(page.locator("h1")).to_contain_text("exp 1")
     expect(panel).to_contain_text("untouched code")
+    expect(page.locator(".chain").first.locator("li")).to_have_count(1)
 
 
 def test_pause_resume_and_stop_are_asked_confirmed_and_told(show, world):
