@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint clients torch bench bench-judge bench-sandbox bench-context bench-ui clean
+.PHONY: help setup demo test test-all lint clients torch bench bench-judge bench-sandbox bench-context bench-ui bench-page clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench-context: $(STAMP)  ## tokens and time of what a researcher is given, at 10
 
 bench-ui: $(STAMP)  ## the dashboard's server on 20,000 experiments
 	$(BIN)/python -m bench.ui $(BENCH)
+
+bench-page: $(STAMP)  ## the dashboard's page on 20,000 experiments, in Chromium
+	$(BIN)/python -m bench.page $(BENCH)
 
 bench-sandbox: $(STAMP)  ## what each sandbox costs beside a bare process
 	$(BIN)/python -m bench.sandbox $(BENCH)

@@ -9,6 +9,7 @@ import gc
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +20,15 @@ from nightlab.config import Paths
 from nightlab.errors import JournalError, NightlabError, UsageError
 from nightlab.events import AnyEvent
 from nightlab.history import History, fold
+from nightlab.stats import t_quantile
+from nightlab.web import audit
 from nightlab.web.table import Table
 
-_BACKLOG = (events.IdeaAdded, events.IdeaChanged, events.Noted, events.Warned, events.Proposed)
+_BACKLOG = (
+    *(events.IdeaAdded, events.IdeaChanged, events.Noted, events.Warned, events.Proposed),
+    *(events.Paused, events.Resumed, events.SessionEnded),
+)
+_MOST_ASKED = 100
 
 
 class Followed:
@@ -51,6 +58,7 @@ class Followed:
         self._certified: set[int] = set()
         self._to_certify = False
         self._backlog_seq = 0
+        self.asked: deque[dict[str, Any]] = deque(maxlen=_MOST_ASKED)  # by people, oldest first
         self._status: tuple[str, dict[str, Any]] = ("", {})
         self._told_at = 0.0
 
@@ -120,6 +128,7 @@ class Followed:
             self.epoch = secrets.token_hex(4)
         self.history, self.table = None, Table()
         self._certified, self._to_certify, self._backlog_seq = set(), False, 0
+        self.asked.clear()
 
     def _take(self, new: list[AnyEvent]) -> None:
         touched: set[int] = set()
@@ -129,11 +138,16 @@ class Followed:
                 continue
             self.history.apply(event)
             touched.update(_numbers(event))
+            if isinstance(event, events.RunFinished):
+                self.table.note(event.run, self.history.study.objective.metric)
             if isinstance(event, _BACKLOG):
                 self._backlog_seq = event.seq
+                if (wish := audit.entry(event)) is not None:
+                    self.asked.append(wish)
         if self.history is None:
             return
         self._to_certify |= any(isinstance(event, events.Settled) for event in new)
+        touched &= self.history.experiments.keys()  # a finalization's runs are no experiment's
         self.table.take(self.history, sorted(touched), self._certified)
 
     def _certify(self) -> None:
@@ -203,7 +217,7 @@ class Followed:
             if self.history is not None:
                 program = contexts.program(self.root)
                 found = views.status(self.history, locked=self.running, now=now, program=program)
-                told = {**found, **told}
+                told = {**found, **told, "plain": _plain(self.history)}
             self._status, self._told_at = (version, told), now
             return told
 
@@ -245,6 +259,12 @@ class Followed:
         ]
 
 
+def _plain(history: History) -> dict[str, float | None]:
+    """Noise with drift left in, and the t of a 90 % interval: the plot's, as the debrief's is."""
+    sigma, df = history.noise.overall
+    return {"sigma": sigma, "t90": t_quantile(0.95, df) if df >= 1 else None}
+
+
 def explained(error: NightlabError) -> dict[str, str]:
     """An expected failure as JSON."""
     what, why, hint = error.lines()
@@ -255,7 +275,7 @@ def _numbers(event: AnyEvent) -> tuple[int, ...]:
     """The experiments whose row an event may change."""
     match event:
         case events.RunFinished():
-            return (event.run.experiment,)
+            return event.run.experiment, event.run.occasion
         case (
             events.Proposed()
             | events.Committed()

@@ -38,7 +38,7 @@ def experiment(study: Followed, number: int) -> dict[str, Any]:
             "children": [
                 _short(history, e)
                 for e in history.experiments.values()
-                if found.commit and e.parent == found.commit
+                if found.commit and e.parent == found.commit and e is not found
             ],
             "idea": msgspec.to_builtins(idea),
             "expects": found.claim.expects,
@@ -58,9 +58,9 @@ def _find(history: History, number: int) -> Experiment:
 
 def _lineage(history: History, found: Experiment) -> list[dict[str, Any]]:
     chain: list[dict[str, Any]] = []
-    number = history.kept.get(found.parent)
-    while number is not None and len(chain) < len(history.experiments):
-        parent = history.experiments[number]
+    number, child = history.kept.get(found.parent), found.number
+    while number is not None and number != child:  # the baseline stands on its own commit
+        parent, child = history.experiments[number], number
         chain.append(_short(history, parent))
         number = history.kept.get(parent.parent)
     return chain[::-1]
@@ -144,6 +144,7 @@ def backlog(study: Followed) -> dict[str, Any]:
                 for n in reversed(history.notes[-_MOST_TOLD:])
             ],
             "waiting": waiting[:_MOST_TOLD],
+            "audit": list(reversed(study.asked)),
             "warnings": [{"at": w.at, "text": w.text} for w in reversed(history.warnings)],
         }
 

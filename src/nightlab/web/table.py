@@ -10,7 +10,7 @@ from typing import Any
 
 from nightlab.history import History
 from nightlab.judge import estimate, fair
-from nightlab.model import Evidence, Experiment, values_of
+from nightlab.model import Evidence, Experiment, Outcome, Purpose, Run, values_of
 from nightlab.stats import group
 
 MOST_CHARS = 300  # of a text in a row; the experiment's own page has all of it
@@ -26,6 +26,8 @@ COLUMNS = (
     "e_value",
     "certified",
     "runs",
+    "fair",
+    "again",
     "seconds",
     "started",
     "settled",
@@ -37,6 +39,7 @@ COLUMNS = (
     "added",
     "removed",
     "description",
+    "hypothesis",
     "reason",
 )
 _METRICS = len(COLUMNS)  # the place of {name: mean} in a row, after all of these
@@ -49,15 +52,24 @@ class Table:
         self._rows: dict[int, tuple[Any, ...]] = {}
         self._changed: dict[int, int] = {}  # the row changed last stands last
         self._metrics: dict[str, None] = {}
+        self._again: dict[int, list[float]] = {}  # the incumbent's re-runs beside an experiment
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def note(self, run: Run, metric: str) -> None:
+        """A run is over: what the incumbent gave again beside an experiment tells of drift."""
+        if run.purpose is Purpose.INCUMBENT and run.outcome is Outcome.OK and metric in run.metrics:
+            value = float(f"{run.metrics[metric]:.8g}")
+            self._again[run.occasion] = [*self._again.get(run.occasion, ()), value]
 
     def take(self, history: History, numbers: Iterable[int], certified: set[int]) -> bool:
         """Look at these experiments again; whether a row changed."""
         metric, any_changed = history.study.objective.metric, False
         for number in numbers:
-            row = _row(history, history.experiments[number], metric, number in certified)
+            again = self._again.get(number)
+            sure = number in certified
+            row = _row(history, history.experiments[number], metric, sure, again)
             if row == self._rows.get(number):
                 continue
             self._rows[number] = row
@@ -87,17 +99,26 @@ class Table:
         return columns
 
 
-def _row(history: History, experiment: Experiment, metric: str, certified: bool) -> tuple[Any, ...]:
+def _row(
+    history: History,
+    experiment: Experiment,
+    metric: str,
+    certified: bool,
+    again: list[float] | None,
+) -> tuple[Any, ...]:
     runs, claim, decision = experiment.runs, experiment.claim, experiment.decision
     evidence = decision.evidence if decision else Evidence()
+    counting = group(values_of(fair(runs), metric) or values_of(runs, metric))
     return (
         experiment.number,
         experiment.verdict.value if experiment.verdict else "open",
         _brief(estimate(runs, metric)),
-        _brief(group(values_of(fair(runs), metric) or values_of(runs, metric)).sd),
+        _brief(counting.sd),
         *map(_brief, (evidence.effect, evidence.low, evidence.high, evidence.e_value)),
         certified,
         len(runs),
+        counting.n,
+        again,
         round(sum(run.duration_s + (run.evaluate_s or 0.0) for run in runs), 2),
         experiment.started_at,
         experiment.settled_at,
@@ -109,6 +130,7 @@ def _row(history: History, experiment: Experiment, metric: str, certified: bool)
         claim.lines_added,
         claim.lines_removed,
         claim.description[:MOST_CHARS],
+        claim.hypothesis[:MOST_CHARS],
         decision.reason[:MOST_CHARS] if decision else "",
         _means(experiment),
     )
