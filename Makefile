@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test test-all lint clients torch bench bench-judge bench-sandbox bench-context clean
+.PHONY: help setup demo test test-all lint clients torch bench bench-judge bench-sandbox bench-context bench-ui clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -57,6 +57,9 @@ bench-judge: $(STAMP)  ## every decision rule in every world
 
 bench-context: $(STAMP)  ## tokens and time of what a researcher is given, at 10 to 10,000 experiments
 	$(BIN)/python -m bench.context $(BENCH)
+
+bench-ui: $(STAMP)  ## the dashboard's server on 20,000 experiments
+	$(BIN)/python -m bench.ui $(BENCH)
 
 bench-sandbox: $(STAMP)  ## what each sandbox costs beside a bare process
 	$(BIN)/python -m bench.sandbox $(BENCH)

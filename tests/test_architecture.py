@@ -74,7 +74,19 @@ LAYERS: list[list[str]] = [
         "loop",
         "project",
     ],
-    ["testing", "report", "plot", "exchange", "notify", "demo", "skill", "mcp", "cli", "__main__"],
+    [
+        "testing",
+        "report",
+        "plot",
+        "exchange",
+        "notify",
+        "demo",
+        "skill",
+        "mcp",
+        "web",
+        "cli",
+        "__main__",
+    ],
 ]
 ORDER = {
     name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)
@@ -97,6 +109,8 @@ HOMES = {
     "typer": {"cli"},
     "rich": {"cli"},
     "csv": {"exchange"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
     "mlflow": {"exchange"},
     "wandb": {"exchange"},
     "tensorboardX": {"exchange"},

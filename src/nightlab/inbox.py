@@ -11,6 +11,7 @@ import math
 import os
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,27 +64,42 @@ def waiting(folder: Path) -> list[tuple[Path, Message]]:
 
     The caller deletes a message's file once its effect is in the journal.
     """
+    found = []
+    for path in _files(folder):
+        try:
+            found.append((path, _read(path)))
+        except (OSError, ValueError, KeyError, TypeError):
+            path.unlink(missing_ok=True)
+    return found
+
+
+def peek(folder: Path) -> list[tuple[float, Message]]:
+    """What no lab has taken yet, with the Unix second it was sent at. Changes nothing."""
+    found = []
+    for path in _files(folder):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found.append((int(path.name.partition("-")[0]) / 1e9, _read(path)))
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
     try:
         names = sorted(n for n in os.listdir(folder) if n.endswith(".json"))  # noqa: PTH208  fast
     except OSError:
         return []
-    found = []
-    for name in names:
-        path = folder / name
-        try:
-            body = json.loads(path.read_text(encoding="utf-8"))
-            message = Message(
-                kind=str(body["kind"]),
-                text=clean(str(body["text"])),
-                now=body["now"] is True,
-                author=clean(str(body["author"])),
-                idea=None if body.get("idea") is None else int(body["idea"]),
-                priority=_finite(body.get("priority")),
-            )
-            found.append((path, message))
-        except (OSError, ValueError, KeyError, TypeError):
-            path.unlink(missing_ok=True)
-    return found
+    return [folder / name for name in names]
+
+
+def _read(path: Path) -> Message:
+    body = json.loads(path.read_text(encoding="utf-8"))
+    return Message(
+        kind=str(body["kind"]),
+        text=clean(str(body["text"])),
+        now=body["now"] is True,
+        author=clean(str(body["author"])),
+        idea=None if body.get("idea") is None else int(body["idea"]),
+        priority=_finite(body.get("priority")),
+    )
 
 
 def _finite(value: object) -> float | None:

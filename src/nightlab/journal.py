@@ -23,6 +23,7 @@ import msgspec
 
 from nightlab.errors import JournalError, LockedError
 from nightlab.events import AnyEvent, Event
+from nightlab.history import History, fold
 
 _E = TypeVar("_E", bound=Event)
 _decoder = msgspec.json.Decoder(AnyEvent)
@@ -62,27 +63,86 @@ def _decode(line: bytes, expected: int, path: Path) -> AnyEvent:
     return event
 
 
-class Follower:
-    """Reads what is appended to a journal from now on, or with ``whole`` from its first line.
+_CHUNK_BYTES = 1 << 20
 
-    Costs nothing while nothing is appended.
+
+class Tail:
+    """A journal as it grows, for readers beside the writer: each line is read once.
+
+    It takes no lock and writes nothing. A line counts when it ends in a newline, as in ``read``.
     """
 
-    def __init__(self, path: Path, *, whole: bool = False) -> None:
-        self._file = path.open("rb")
-        self._file.seek(0, 0 if whole else 2)
-        self._rest = b""
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = (0, 0)  # device and inode
+        self._offset = 0
+        self._seq = 0
+        self._last = b""  # the end of what was read: is it still the same journal?
 
-    def new(self) -> list[AnyEvent]:
-        """The events since the last call, oldest first."""
-        data = self._file.read()
-        if not data:
-            return []
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [_decoder.decode(line) for line in lines]
+    def read(self) -> tuple[bool, list[AnyEvent]]:
+        """``(anew, events)``: what came since, at most about a megabyte; [] when that is all.
 
-    def close(self) -> None:
-        self._file.close()
+        ``anew``: the journal was replaced or cut back, and these are its first events; what was
+        read before is of another. Raises JournalError: the next call begins anew.
+        """
+        try:
+            with self._path.open("rb") as file:
+                anew = self._follows_not(file.fileno())
+                if anew:
+                    self._file, self._offset, self._seq, self._last = (0, 0), 0, 0, b""
+                    about = os.fstat(file.fileno())
+                    self._file = (about.st_dev, about.st_ino)
+                lines = self._lines(file.fileno())
+        except OSError as error:
+            self._file = (0, 0)
+            raise JournalError(
+                f"cannot read the journal {self._path}", str(error), "nightlab status"
+            ) from error
+        events = []
+        for line in lines:
+            try:
+                events.append(_decode(line, self._seq + 1, self._path))
+            except JournalError:
+                self._file = (0, 0)
+                raise
+            self._seq += 1
+        return anew, events
+
+    def replay(self, history: History | None) -> tuple[History, list[AnyEvent]]:
+        """``history`` brought up to date, or a new one where it is None or of another journal.
+
+        Also the events that it took in since; none for a new one. Raises JournalError.
+        """
+        taken: list[AnyEvent] = []
+        while True:
+            anew, events = self.read()
+            if anew or history is None:
+                history, taken = fold(events), []
+            else:
+                for event in events:
+                    history.apply(event)
+                taken += events
+            if not events:
+                return history, taken
+
+    def _follows_not(self, fd: int) -> bool:
+        about = os.fstat(fd)
+        if self._file != (about.st_dev, about.st_ino) or about.st_size < self._offset:
+            return True
+        return os.pread(fd, len(self._last), self._offset - len(self._last)) != self._last
+
+    def _lines(self, fd: int) -> list[bytes]:
+        most = _CHUNK_BYTES
+        while True:
+            block = os.pread(fd, most, self._offset)
+            end = block.rfind(b"\n") + 1
+            if end or len(block) < most:
+                break
+            most *= 2  # one line is longer than that
+        if end:
+            self._offset += end
+            self._last = block[max(0, end - 256) : end]
+        return block[:end].split(b"\n")[:-1]
 
 
 class Lock:

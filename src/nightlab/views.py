@@ -6,8 +6,10 @@ that no screen has a truth of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+import msgspec
 
 from nightlab import certificates, costs, expression, front, phases, plateau
 from nightlab.history import History
@@ -251,6 +253,20 @@ def row(experiment: Experiment, metric: str) -> dict[str, Any]:
         "nodes": experiment.claim.nodes,
         "started_at": experiment.started_at,
         "settled_at": experiment.settled_at,
+    }
+
+
+def whole(history: History, experiment: Experiment, log: Callable[[int], str]) -> dict[str, Any]:
+    """One experiment with its runs in full and the decision; ``log`` names a run's log."""
+    return {
+        **row(experiment, history.study.objective.metric),
+        "cost": costs.of_experiment(history, experiment.number),
+        "run_records": [
+            {**msgspec.to_builtins(run), "log": log(run.id)} for run in experiment.runs
+        ],
+        "decision": msgspec.to_builtins(experiment.decision),
+        "changes": msgspec.to_builtins(experiment.claim.changes),
+        "ref": f"refs/nightlab/{history.study.tag}/{experiment.number}",
     }
 
 

@@ -30,6 +30,7 @@ from nightlab.cli import (
     running,
     serving,
     setting_up,
+    watching,
 )
 from nightlab.errors import (
     EXIT_BUG,
@@ -133,6 +134,7 @@ for _group in (
     serving,
     checking,
     demonstrating,
+    watching,
 ):
     _group.register(app)
 

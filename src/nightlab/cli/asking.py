@@ -23,13 +23,12 @@ def register(app: typer.Typer) -> None:
     )(stop)
     app.command(
         rich_help_panel=base.MEANWHILE,
-        epilog="[bold]Examples[/bold]\n  nightlab pause    frees the device for a while\n"
-        "  nightlab resume   goes on",
+        epilog="[bold]Examples[/bold]\n  nightlab pause     the GPU is yours after this run\n"
+        "  nightlab resume    and the lab's again",
     )(pause)
     app.command(
         rich_help_panel=base.MEANWHILE,
-        epilog="[bold]Examples[/bold]\n  nightlab resume   after: nightlab pause\n"
-        "  nightlab run      where the lab has ended",
+        epilog="[bold]Examples[/bold]\n  nightlab resume",
     )(resume)
     app.command(
         rich_help_panel=base.MEANWHILE,
@@ -127,10 +126,12 @@ def note(
     as_json: AsJson = False,
 ) -> int:
     """Tell the researcher something, while it works or before; or tend its backlog of ideas."""
+    from nightlab import nudges  # noqa: PLC0415  loaded on use
+
     place = base.place(directory, tag)
-    message = _message(text, idea, priority, veto)
+    message = nudges.check(_message(text, idea, priority, veto))
     if message.idea is not None:
-        _check_known(place, message.idea)
+        nudges.check_known(place.history(), message.idea)
     inbox.send(
         place.paths.inbox(place.tag),
         message.kind,
@@ -143,7 +144,7 @@ def note(
         told = {"noted": message.text, "kind": message.kind, "idea": message.idea}
         base.emit({**told, "priority": message.priority, "tag": place.tag, "running": locked})
     else:
-        base.say(_told(message, locked=locked))
+        base.say(f"noted: {nudges.told(message, locked=locked)}")
     return 0
 
 
@@ -163,12 +164,6 @@ def _message(text: str, idea: str, priority: str, veto: int | None) -> inbox.Mes
     if priority and (text.strip() or veto is not None):
         raise UsageError("only ideas have a priority", "", "nightlab note --priority 12=5")
     words = text if text.strip() else idea
-    if len(words) > inbox.MAX_TEXT_CHARS:
-        raise UsageError(
-            f"the note has {len(words)} characters",
-            f"at most {inbox.MAX_TEXT_CHARS} are passed on",
-            "put the long form into program.md, which the researcher reads too",
-        )
     rank = None
     if priority:
         try:
@@ -184,30 +179,3 @@ def _message(text: str, idea: str, priority: str, veto: int | None) -> inbox.Mes
     if veto is not None:
         return inbox.Message("veto", idea=veto)
     return inbox.Message("note" if text.strip() else "idea", text=words, priority=rank)
-
-
-def _check_known(place: base.Place, number: int) -> None:
-    backlog = place.history().backlog
-    if number not in backlog.ideas:
-        raise UsageError(
-            f"there is no idea {number} in the backlog",
-            f"ideas there: {', '.join(str(i.id) for i in backlog.open()[:20]) or 'none'}",
-            "nightlab status",
-        )
-
-
-def _told(message: inbox.Message, *, locked: bool) -> str:
-    """What happens with the message, for the person."""
-    if message.kind == "note":
-        when = "with its next proposal" if locked else "when the lab runs again"
-        return f"noted: a researcher that reads is shown it {when} (optuna and sweep do not read)"
-    when = "at once" if locked else "when the lab runs again"
-    what = {
-        "idea": "the idea joins the backlog",
-        "veto": f"idea {message.idea} leaves the backlog",
-        "priority": f"idea {message.idea} gets priority {message.priority:g}"
-        if message.priority is not None
-        else "",
-    }[message.kind]
-    who = " (optuna and sweep do not read it)" if message.kind == "idea" else ""
-    return f"noted: {what} {when}{who}"

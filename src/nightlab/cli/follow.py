@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import assert_never
+
+import msgspec
 
 from nightlab import events
 from nightlab.cli import words
 from nightlab.events import AnyEvent
 from nightlab.history import History
 from nightlab.model import Answer, Outcome, Run
+
+_decoder = msgspec.json.Decoder(AnyEvent)
+
+
+class Follower:
+    """Reads what is appended to a journal from now on. Costs nothing while nothing is."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._file.seek(0, 2)
+        self._rest = b""
+
+    def new(self) -> list[AnyEvent]:
+        """The events since the last call, oldest first."""
+        data = self._file.read()
+        if not data:
+            return []
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [_decoder.decode(line) for line in lines]
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def line(event: AnyEvent, history: History) -> str | None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, contexts, journal, lab, notify, views
+from nightlab import config, contexts, lab, notify, views
 from nightlab.budget import Bounds
 from nightlab.cli import base, debrief, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
@@ -157,7 +157,7 @@ class _Watcher:
         self._beside = (notify.Notifier(engine, services), Live(engine))
         self._history = engine.history
         self._mode = mode
-        self._follower = journal.Follower(engine.journal.path)
+        self._follower = follow.Follower(engine.journal.path)
         self.screen = Screen(live=mode is Mode.LIVE)
         self._began = time.monotonic()
         self._next = 0.0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import msgspec
-
 from nightlab import certificates, costs, expression, front, git, views
 from nightlab.cli import base, words
 from nightlab.cli.base import Place
@@ -40,18 +38,9 @@ def find(place: Place, number: int) -> Experiment:
 
 def as_json(place: Place, experiment: Experiment) -> dict[str, Any]:
     """The experiment's row, its runs in full with their logs' paths, and the decision."""
-    metric = place.history().study.objective.metric
-    return {
-        **views.row(experiment, metric),
-        "cost": costs.of_experiment(place.history(), experiment.number),
-        "run_records": [
-            {**msgspec.to_builtins(run), "log": str(place.paths.log(place.tag, run.id))}
-            for run in experiment.runs
-        ],
-        "decision": msgspec.to_builtins(experiment.decision),
-        "changes": msgspec.to_builtins(experiment.claim.changes),
-        "ref": f"refs/nightlab/{place.tag}/{experiment.number}",
-    }
+    return views.whole(
+        place.history(), experiment, lambda run: str(place.paths.log(place.tag, run))
+    )
 
 
 def lines(place: Place, experiment: Experiment) -> list[str]:

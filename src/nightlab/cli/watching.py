@@ -1,162 +1,112 @@
-"""``nightlab status --watch``: a running lab from another process, as its own terminal shows it.
-
-What happened comes from the journal, read as it grows; what happens from the lab's pulse. So a
-second costs as much at ten thousand experiments as at ten.
-"""
+"""The dashboard: ``ui``."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from typing import Any
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
+import typer
 
-from nightlab import contexts, journal, pulse, views
-from nightlab.budget import Bounds
-from nightlab.cli import base, follow, texts, words
-from nightlab.cli.base import Place
-from nightlab.cli.screen import Screen, is_possible
-from nightlab.errors import EXIT_DONE, EXIT_INTERRUPTED, JournalError
-from nightlab.events import AnyEvent
-from nightlab.history import History, fold
+from nightlab.cli import base
+from nightlab.cli.base import AsJson, Directory
 
-_EVERY_S = 1.0
-_FRESH_S = 5.0  # a pulse older than this proves nothing
+if TYPE_CHECKING:
+    from nightlab.web.serving import Address
 
 
-def watch(place: Place, *, as_json: bool) -> int:
-    """Show the study until no lab works on it any more; 130 when the person has seen enough."""
-    with contextlib.closing(_Study(place)) as study:
-        return _objects(study) if as_json else _screen(study)
+def register(app: typer.Typer) -> None:
+    """Add these verbs to the application."""
+    app.command(
+        rich_help_panel=base.NIGHT,
+        epilog="[bold]Examples[/bold]\n  nightlab ui\n"
+        "  nightlab ui ~/lm ~/lm-claude          two projects side by side\n"
+        "  ssh -L 8737:127.0.0.1:8737 gpubox     then open the link that it printed there\n"
+        "\nThe link holds a token: whoever has it may read the studies and leave notes.",
+    )(ui)
 
 
-def _screen(study: _Study) -> int:
-    if not study.works:
-        base.say(*texts.status(study.status()), "", "no lab works on it now: nightlab run")
-        return EXIT_DONE
-    live = is_possible()
-    if not live:
-        base.say(*texts.status(study.status()), "")
-    screen = Screen(live=live)
-    try:
-        _show(study, screen)
-    except KeyboardInterrupt:
-        screen.close()
-        base.say("the lab goes on; nightlab stop ends it", stderr=True)
-        return EXIT_INTERRUPTED
-    screen.close()
-    base.say(words.counts(study.history), study.end())
-    return EXIT_DONE
+def ui(
+    directories: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DIR]...", help="Projects to show. Default: this one.", show_default=False
+        ),
+    ] = None,
+    directory: Directory = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port",
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Default: 8737, or where that is taken any; 0: any.",
+            show_default=False,
+        ),
+    ] = None,
+    opening: Annotated[
+        bool | None,
+        typer.Option(
+            "--open/--no-open", help="Open a browser. Default: on a desktop.", show_default=False
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """The dashboard in the browser: watch the studies of a project, and have a say."""
+    from nightlab.web import serving  # noqa: PLC0415  loaded on use
+
+    asked = [*([directory] if directory else []), *(directories or ())]
+    roots = list(dict.fromkeys(base.project(one) for one in asked or [None]))
+    wanted = opening if opening is not None else not as_json and _desktop()
+    with _door() as door:
+
+        def ready(address: Address) -> None:
+            if as_json:
+                told = {"url": address.url, "token": address.token, "host": host}
+                base.emit({**told, "port": address.port, "projects": [str(r) for r in roots]})
+            else:
+                base.say(
+                    *(f"watching {root}" for root in roots),
+                    f"open  {address.url}",
+                    "(whoever has this link may read and ask; Ctrl-C ends the dashboard,"
+                    " not the lab)",
+                )
+                if host not in ("127.0.0.1", "::1", "localhost"):
+                    base.say("this connection is not encrypted; better: ssh -L  (docs/ui.md)")
+            if wanted:
+                _open(address.url, door)
+
+        serving.serve(roots, host, port, ready)
+    return 0
 
 
-def _show(study: _Study, screen: Screen) -> None:
-    while study.works:
-        if screen.is_live:
-            _draw(study, screen)
-        time.sleep(_EVERY_S)
-        for event in study.take():
-            line = None if screen.is_live else follow.line(event, study.history)
-            if line is not None:
-                screen.line(line)
+def _desktop() -> bool:
+    """Whether a browser would open in front of the person, and not in the terminal or afar."""
+    if not base.is_terminal() or os.environ.get("SSH_CONNECTION"):
+        return False
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return sys.platform == "darwin" or bool(shown)
 
 
-def _draw(study: _Study, screen: Screen) -> None:
-    from nightlab.cli import live  # noqa: PLC0415  it imports rich
-
-    told, now = study.pulse or {}, time.time()
-    session = study.history.session
-    shown = live.of(
-        study.history,
-        doing=study.doing,
-        runs=told.get("runs", ()),
-        bounds=Bounds(**told.get("bounds", {})),
-        now=now,
-        session_s=max(0.0, now - session.at) if session else 0.0,
-    )
-    screen.frame(lambda: live.Frame(shown))
+@contextmanager
+def _door() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="nightlab-ui-") as folder:
+        yield Path(folder) / "open.html"
 
 
-def _objects(study: _Study) -> int:
-    """One object a line, now and whenever something has changed."""
-    said = None
-    try:
-        while True:
-            works, doing = study.works, study.doing
-            if (study.history.last_seq, works, doing) != said:
-                said = (study.history.last_seq, works, doing)
-                base.emit({**study.status(), "live": study.pulse if works else None})
-            if not works:
-                return EXIT_DONE
-            time.sleep(_EVERY_S)
-            study.take()
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+def _open(url: str, door: Path) -> None:
+    """Open a browser by way of a file that is ours alone: other users see command lines."""
+    import webbrowser  # noqa: PLC0415  loaded on use
+    from html import escape  # noqa: PLC0415
 
-
-class _Study:
-    """A study that another process writes. ``take`` brings it up to date.
-
-    ``works`` says whether a lab holds it, ``pulse`` what that lab said last.
-    """
-
-    history: History
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self.pulse: dict[str, Any] | None = None
-        self._open()
-        self.take()
-
-    def _open(self) -> None:
-        self._follower = journal.Follower(self._place.paths.journal(self._place.tag), whole=True)
-        self.history = fold(self._follower.new())
-
-    def close(self) -> None:
-        self._follower.close()
-
-    def take(self) -> list[AnyEvent]:
-        """What was appended since the last call. Raises JournalError for a damaged journal."""
-        self.works = self._is_held()  # asked first: an end is then among the events
-        self.pulse = pulse.read(self._place.paths.live(self._place.tag))
-        try:
-            events = self._follower.new()
-            for event in events:
-                self.history.apply(event)
-        except (msgspec.MsgspecError, JournalError):
-            # A lab that resumed set a torn last line aside, of which we had read a part.
-            self._follower.close()
-            self._open()
-            return []
-        return events
-
-    def _is_held(self) -> bool:
-        """Looks at the lock, which a lab that starts just now wants, only where it must."""
-        try:
-            beat = self._place.paths.live(self._place.tag).stat().st_mtime
-        except OSError:
-            beat = 0.0
-        return abs(time.time() - beat) < _FRESH_S or self._place.locked()
-
-    @property
-    def doing(self) -> str:
-        """What the lab does now, in a sentence."""
-        if self.pulse is not None:
-            return str(self.pulse["doing"])
-        final = self.history.final
-        if final is not None and final.closed is None:
-            return "finalizing"
-        return "beginning" if self.history.ended is None else "ending"
-
-    def status(self) -> dict[str, Any]:
-        """As ``status --json`` has it."""
-        program = contexts.program(self._place.root)
-        return views.status(self.history, locked=self.works, now=time.time(), program=program)
-
-    def end(self) -> str:
-        """How the lab ended, in a line."""
-        ended = self.history.ended
-        if ended is None:
-            return "the lab is gone without a word; it goes on with: nightlab run"
-        detail = f": {ended.detail}" if ended.detail else ""
-        return f"the lab has ended: {ended.reason}{detail}; the debrief: nightlab report"
+    page = f'<!doctype html><meta http-equiv="refresh" content="0;url={escape(url)}">'
+    door.write_text(f'{page}<a href="{escape(url)}">nightlab</a>\n', encoding="utf-8")
+    webbrowser.open(door.as_uri())
