@@ -18,7 +18,7 @@ import pytest
 
 from nightlab import config, journal, pulse
 from nightlab.budget import Bounds
-from nightlab.cli import base, live, watching
+from nightlab.cli import base, live, looking
 from tests.simulated import night
 from tests.support import make_project
 from tests.test_live import ENV, drain, read_until, start
@@ -164,7 +164,7 @@ def test_a_torn_line_that_a_resumed_lab_set_aside_is_read_anew(seen: Seen, tmp_p
     path = config.Paths(tmp_path).journal("night")
     path.parent.mkdir(parents=True)
     path.write_bytes(half + b'{"type":"warned","seq":')
-    study = watching._Study(base.Place(tmp_path, "night"))
+    study = looking._Study(base.Place(tmp_path, "night"))
     assert study.history.last_seq == len(lines) // 2
     os.truncate(path, len(half))
     with path.open("ab") as file:

@@ -23,6 +23,7 @@ import msgspec
 
 from nightlab.errors import JournalError, LockedError
 from nightlab.events import AnyEvent, Event
+from nightlab.history import History, fold
 
 _E = TypeVar("_E", bound=Event)
 _decoder = msgspec.json.Decoder(AnyEvent)
@@ -69,34 +70,14 @@ class Tail:
     """A journal as it grows, for readers beside the writer: each line is read once.
 
     It takes no lock and writes nothing. A line counts when it ends in a newline, as in ``read``.
-    With ``after``, the number of the last event that is there now, it begins at the end.
     """
 
-    def __init__(self, path: Path, *, after: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._file = (0, 0)  # device and inode
         self._offset = 0
-        self._seq = after
+        self._seq = 0
         self._last = b""  # the end of what was read: is it still the same journal?
-        if after:
-            about = path.stat()
-            self._file, self._offset = (about.st_dev, about.st_ino), about.st_size
-
-    def new(self) -> list[AnyEvent]:
-        """All events since the last call. Raises JournalError, also where it is another journal."""
-        found: list[AnyEvent] = []
-        known = self._seq
-        while True:
-            anew, events = self.read()
-            if anew and known:
-                self._file = (0, 0)
-                raise JournalError(
-                    f"the journal {self._path} was replaced", "another lab began it anew", ""
-                )
-            if not events:
-                return found
-            found += events
-            known = self._seq
 
     def read(self) -> tuple[bool, list[AnyEvent]]:
         """``(anew, events)``: what came since, at most about a megabyte; [] when that is all.
@@ -126,6 +107,23 @@ class Tail:
                 raise
             self._seq += 1
         return anew, events
+
+    def replay(self, history: History | None) -> tuple[History, list[AnyEvent]]:
+        """``history`` brought up to date, or a new one where it is None or of another journal.
+
+        Also the events that it took in since; none for a new one. Raises JournalError.
+        """
+        taken: list[AnyEvent] = []
+        while True:
+            anew, events = self.read()
+            if anew or history is None:
+                history, taken = fold(events), []
+            else:
+                for event in events:
+                    history.apply(event)
+                taken += events
+            if not events:
+                return history, taken
 
     def _follows_not(self, fd: int) -> bool:
         about = os.fstat(fd)

@@ -74,9 +74,9 @@ def status(
 
     place = base.place(directory, tag)
     if watch:
-        from nightlab.cli import watching  # noqa: PLC0415  loaded on use
+        from nightlab.cli import looking  # noqa: PLC0415  loaded on use
 
-        return watching.watch(place, as_json=as_json)
+        return looking.watch(place, as_json=as_json)
     found = views.status(
         place.history(),
         locked=place.locked(),

@@ -6,13 +6,14 @@ import contextlib
 import dataclasses
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from nightlab import config, contexts, journal, lab, notify, views
+from nightlab import config, contexts, lab, notify, views
 from nightlab.budget import Bounds
 from nightlab.cli import base, debrief, drawing, follow, words
 from nightlab.cli.screen import Screen, is_possible, json_line
@@ -156,7 +157,8 @@ class _Watcher:
         self._beside = (notify.Notifier(engine, services), Live(engine))
         self._history = engine.history
         self._mode = mode
-        self._follower = journal.Tail(engine.journal.path, after=engine.history.last_seq)
+        self._new: deque[AnyEvent] = deque()
+        engine.listeners.append(self._new.append)
         self.screen = Screen(live=mode is Mode.LIVE)
         self._began = time.monotonic()
         self._next = 0.0
@@ -178,7 +180,8 @@ class _Watcher:
         self.screen.frame(lambda: Frame(shown))
 
     def _tell(self) -> None:
-        for event in self._follower.new():
+        while self._new:
+            event = self._new.popleft()
             if self._mode is Mode.JSON:
                 self._tell_json(event)
                 continue

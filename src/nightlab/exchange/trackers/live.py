@@ -14,7 +14,7 @@ from pathlib import Path
 from nightlab.engine import Engine
 from nightlab.events import AnyEvent, Settled, Warned
 from nightlab.exchange import trackers
-from nightlab.history import History, fold
+from nightlab.history import History
 from nightlab.journal import Tail
 
 _EVERY_S = 2.0  # at most; and a slow tracker works a sixth of the time
@@ -86,17 +86,14 @@ class Live:
     # -- the tracker's thread
 
     def _work(self) -> None:
-        follower = Tail(self._path)
-        history = fold(follower.new())
-        wait_s = 0.0
+        tail, history, wait_s = Tail(self._path), None, 0.0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing, wait_s)
                 self._changed.wait_for(lambda: self._new or self._closing)
                 last, new, self._new = self._closing, self._new, False
-            for event in follower.new():
-                history.apply(event)
             if new:
+                history, _ = tail.replay(history)
                 wait_s = self._export(history)
             if last:
                 return

@@ -14,9 +14,8 @@ from nightlab.budget import Bounds
 from nightlab.cli import base, follow, texts, words
 from nightlab.cli.base import Place
 from nightlab.cli.screen import Screen, is_possible
-from nightlab.errors import EXIT_DONE, EXIT_INTERRUPTED, JournalError
+from nightlab.errors import EXIT_DONE, EXIT_INTERRUPTED
 from nightlab.events import AnyEvent
-from nightlab.history import History, fold
 
 _EVERY_S = 1.0
 _FRESH_S = 5.0  # a pulse older than this proves nothing
@@ -97,29 +96,19 @@ class _Study:
     ``works`` says whether a lab holds it, ``pulse`` what that lab said last.
     """
 
-    history: History
-
     def __init__(self, place: Place) -> None:
         self._place = place
+        self._tail = journal.Tail(place.paths.journal(place.tag))
         self.pulse: dict[str, Any] | None = None
-        self._open()
+        self.works = False
+        self.history, _ = self._tail.replay(None)
         self.take()
-
-    def _open(self) -> None:
-        self._follower = journal.Tail(self._place.paths.journal(self._place.tag))
-        self.history = fold(self._follower.new())
 
     def take(self) -> list[AnyEvent]:
         """What was appended since the last call. Raises JournalError for a damaged journal."""
         self.works = self._is_held()  # asked first: an end is then among the events
         self.pulse = pulse.read(self._place.paths.live(self._place.tag))
-        try:
-            events = self._follower.new()
-            for event in events:
-                self.history.apply(event)
-        except JournalError:  # another journal stands in its place
-            self._open()
-            return []
+        self.history, events = self._tail.replay(self.history)
         return events
 
     def _is_held(self) -> bool:
