@@ -42,6 +42,7 @@ class World:
         put(self.second, self.night, whole=True)
         put(self.second, night(40, seed=5, tag="mar6"))
         self.lab = Lab(self.first, "live")
+        soon(Paths(self.first).journal("live").exists)
         self.dashboard = Dashboard(self.first, self.second)
 
     def close(self) -> None:
@@ -335,8 +336,9 @@ def test_the_page_of_an_experiment_has_claim_evidence_runs_diff_log_and_lineage(
 def test_pause_resume_and_stop_are_asked_confirmed_and_told(show, world):
     lab = Lab(world.first, "brief")
     try:
-        soon(lambda: Paths(world.first).journal("brief").exists())
-        page = show("#/0/brief")
+        soon(Paths(world.first).journal("brief").exists)
+        page = show("#/")
+        page.get_by_role("link", name="brief").click(timeout=30_000)
         page.get_by_role("button", name="Pause").click()
         expect(page.locator(".state.paused")).to_be_visible(timeout=30_000)
         assert events(world.first, "brief", "Paused")
