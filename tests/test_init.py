@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nightlab import config, project
+from nightlab import config, metrics, project
 from nightlab.errors import GitError
 from nightlab.model import Better
 from tests.support import git
@@ -131,12 +131,15 @@ def test_only_seeds_that_are_written_down_are_told(source: str, calls: list[str]
         ('print(f"val_loss: {x:.4f}")', ["val_loss"]),
         ('print("val_acc:", acc)', ["val_acc"]),
         ('print("dice: %.4f" % dice)', ["dice"]),
-        ('print("auc = {:.3f}".format(a))', ["auc"]),
+        ('print("auc: {:.3f}".format(a))', ["auc"]),
         ('print(f"METRIC reward={r}")', ["reward"]),
         ('print(f"val_loss: {a}\\nval_acc: {b}")', ["val_loss", "val_acc"]),
         ('print(f"epoch {e} loss: {x}")', []),  # not a line of its own
         ('print(f"loss: {x} nats")', []),  # a unit: not a measurement
         ('print(f"loss: {x}, acc: {y}")', []),
+        ('print(f"rmse = {x:.4f}")', []),  # as a run's output: without METRIC it is no measurement
+        ('print("rmse = %.4f" % x)', []),
+        ('print(f"METRIC rmse: {x}")', []),
         ('print("loss:")', []),
         ("print(x", []),
         ("", []),
@@ -146,6 +149,15 @@ def test_names_are_read_from_print_calls_as_strictly_as_metrics_are(
     source: str, names: list[str]
 ) -> None:
     assert list(project.printed(source)) == names
+
+
+@pytest.mark.parametrize(
+    "line", ["rmse: {}", "rmse = {}", "rmse={}", "METRIC rmse={}", "METRIC rmse: {}", "a rmse: {}"]
+)
+def test_a_name_is_found_in_a_source_exactly_where_its_output_is_a_measurement(line: str) -> None:
+    measured = "rmse" in metrics.read(line.format(0.5).encode() + b"\n").values
+    for source in (f"print({line!r}.format(x))", f"print(f{line.format('{x:.3f}')!r})"):
+        assert ("rmse" in project.printed(source)) == measured
 
 
 @pytest.mark.parametrize(
@@ -203,6 +215,22 @@ def test_no_metric_and_no_script_are_told_apart(tmp_path: Path) -> None:
         b__py="if __name__ == '__main__': pass\n",
     )
     assert "a.py, b.py" in three_lines(init(two))[1]
+
+
+def test_a_line_that_is_nearly_a_metric_is_told_with_what_it_lacks(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", train__py='print(f"rmse = {1.5:.3f}")\n')
+    assert "`rmse = …` is none: a colon, `rmse: …`, makes it one" in three_lines(init(root))[1]
+
+
+def test_the_only_script_that_prints_a_metric_is_found_wherever_it_lies(tmp_path: Path) -> None:
+    root = commit(tmp_path / "p", util__py="x = 1\n")
+    script = root / "analysis" / "fit" / "spline.py"
+    script.parent.mkdir(parents=True)
+    script.write_text('print(f"rmse: {2 * 0.5:.3f}")\n')
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "the fit")
+    assert init(root).returncode == 0
+    assert config.load(root).edit == ("analysis/fit/spline.py",)
 
 
 def test_a_script_of_an_odd_name_is_found_when_it_is_the_only_one(tmp_path: Path) -> None:
@@ -411,10 +439,10 @@ def on_a_terminal(root: Path, answers: bytes) -> bytes:
 
 
 def test_a_lone_script_that_nothing_tells_of_is_the_answer_to_enter(tmp_path: Path) -> None:
-    root = commit(tmp_path / "p", measure_it__py='print("val_loss:", 3)\n')
+    root = commit(tmp_path / "p", measure_it__py='tell = print\ntell("val_loss:", 3)\n')
     hint = three_lines(init(root))[2]
     assert "nightlab init --command 'python measure_it.py'" in hint
-    assert b"[python measure_it.py]" in on_a_terminal(root, b"\n")
+    assert b"[python measure_it.py]" in on_a_terminal(root, b"\nval_loss\n")
     assert config.load(root).command == "python measure_it.py"
 
 

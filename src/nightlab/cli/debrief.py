@@ -109,7 +109,17 @@ def failed_baseline(engine: Engine) -> tuple[list[str], NightlabError]:
         failed.detail or f"it took {words.seconds(failed.duration_s)}",
         missing.cure(said, engine)
         or _uncommitted(engine)
+        or _reprinted(failed.detail, history.study.objective.metric)
         or "nightlab show 1 --log  (all that it printed)",
+    )
+
+
+def _reprinted(detail: str, metric: str) -> str:
+    """What to print where the number was there, but not on a line of its own."""
+    if " of its own (seen: " not in detail:
+        return ""
+    return (
+        f"print it so, commit, then: nightlab run   (one line, nothing else on it: {metric}: 0.123)"
     )
 
 

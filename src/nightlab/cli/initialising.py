@@ -263,6 +263,7 @@ def _sealed_by(evaluator: evaluators.Evaluator | None, *, ask: bool) -> str:
 
 def _need_command(root: Path, found: Found, *, ask: bool) -> str:
     lone = [path.name for path in root.glob("*.py")]
+    lone = lone or [name for name in found.tracked if name.endswith(".py")]
     usual = f"python {shlex.quote(lone[0])}" if len(lone) == 1 else ""
     if ask:
         shown = f" (for example: python {found.scripts[0]})" if found.scripts else ""
@@ -288,7 +289,7 @@ def _measuring(root: Path, evaluator: evaluators.Evaluator | None) -> str:
 
 def _need_metric(root: Path, found: Found, flag: str, *, ask: bool) -> str:
     seen = ", ".join(found.metrics[:8])
-    none = f"no line `name: value` was found in the source{_spaced(root, found)}"
+    none = f"no line `name: value` was found in the source{_nearly(root, found)}"
     if ask:
         listed = f" It prints: {seen}." if seen else f" ({none})"
         return answer(f"Which metric counts?{listed}")
@@ -304,13 +305,15 @@ def _need_metric(root: Path, found: Found, flag: str, *, ask: bool) -> str:
     )
 
 
-def _spaced(root: Path, found: Found) -> str:
-    """A printed name that would be a metric's but for its spaces, as a remark; else ""."""
+def _nearly(root: Path, found: Found) -> str:
+    """What is printed almost as a metric would be (`a b: 1`, `a = 1`), as a remark; else ""."""
     for name in found.edit:
         path = root / name
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         if match := re.search(r"[\"']([A-Za-z_]\w*(?: \w+)+):\s*(?:\{|%|[\"'],)", text):
             return f" (`{match[1]}: …` is none: a name has no spaces)"
+        if match := re.search(r"[\"']([A-Za-z_]\w*) ?= ?(?:\{|%|[\"'],)", text):
+            return f" (`{match[1]} = …` is none: a colon, `{match[1]}: …`, makes it one)"
     return ""
 
 

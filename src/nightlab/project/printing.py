@@ -7,11 +7,9 @@ import re
 from collections.abc import Iterator
 
 NAME = r"[A-Za-z_][A-Za-z0-9_./@-]{0,63}"
-_LEADS = re.compile(rf"(?:.*\n)?\s*(?:METRIC\s+)?({NAME})\s*[:=]\s*", re.DOTALL)
-_FORMATTED = re.compile(
-    rf"(?:^|\n)\s*(?:METRIC\s+)?({NAME})\s*[:=]\s*"
-    r"(?:%[-+ #0-9.]*[dfgeE]|\{[^{}]*\})\s*(?=\n|$)"
-)
+_LEAD = rf"\s*(?:METRIC\s+(?=\S+\s*=)|(?={NAME}\s*:))({NAME})\s*[:=]\s*"
+_LEADS = re.compile(rf"(?:.*\n)?{_LEAD}", re.DOTALL)
+_FORMATTED = re.compile(rf"(?:^|\n){_LEAD}(?:%[-+ #0-9.]*[dfgeE]|\{{[^{{}}]*\}})\s*(?=\n|$)")
 
 
 def printed(text: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from nightlab.project.printing import printed
@@ -18,17 +18,24 @@ _MOST_BYTES = 2_000_000  # of a source file; a longer one is data
 
 
 def scripts_in(folder: Path, tracked: Collection[str]) -> Iterator[str]:
-    """What could be run: the usual names first, then what seems to train; subfolders last."""
+    """What could be run: the usual names first, then what seems to train, in subfolders, too.
+
+    Where nothing seems to train: what prints a metric at all.
+    """
     usual = [name for name in _USUAL if (folder / name).is_file()]
     if usual:
         yield usual[0]
         return
-    found = [path.name for path in sorted(folder.glob("*.py")) if _runs(read(path))]
-    yield from found or _below(folder, tracked)
+    for fits in (_runs, _measures):
+        found = [path.name for path in sorted(folder.glob("*.py")) if fits(read(path))]
+        found = found or _below(folder, tracked, fits)
+        if found:
+            yield from found
+            return
 
 
-def _below(folder: Path, tracked: Collection[str]) -> list[str]:
-    """Scripts of the usual names in subfolders, else those there that seem to train."""
+def _below(folder: Path, tracked: Collection[str], fits: Callable[[str], bool]) -> list[str]:
+    """Scripts of the usual names in subfolders, else those there whose text fits."""
     paths = [PurePosixPath(name) for name in sorted(tracked) if "/" in name]
     inside = [
         path
@@ -39,7 +46,7 @@ def _below(folder: Path, tracked: Collection[str]) -> list[str]:
     if usual:
         return usual
     sources = [p for p in inside if p.suffix == ".py"][:_MOST_SOURCES]
-    return [str(p) for p in sources if _runs(read(folder / p))]
+    return [str(p) for p in sources if fits(read(folder / p))]
 
 
 def _runs(text: str) -> bool:
@@ -48,7 +55,11 @@ def _runs(text: str) -> bool:
 
 def _trains(text: str) -> bool:
     loop = re.search(r"^\s*(?:for\s+\w*(?:epoch|step|iter)|while\s)", text, re.MULTILINE)
-    return bool(loop or ".backward(" in text or ".fit(" in text) and bool(list(printed(text)))
+    return bool(loop or ".backward(" in text or ".fit(" in text) and _measures(text)
+
+
+def _measures(text: str) -> bool:
+    return next(printed(text), None) is not None
 
 
 def named_script(folder: Path, command: str) -> str | None:
