@@ -172,12 +172,15 @@ def _said(f: Finalization) -> Iterator[tuple[str, str]]:
     result, plan = f.result, f.plan
     if result is None:
         return
-    if result.effects:
+    if result.effects and all(e.effect is None for e in result.effects):
+        yield ("", "No change was measured by itself, for the reasons that stand with each.")
+    elif result.effects:
         level = f"{result.effects[0].level * 100:.0f} %"
         yield (
             "",
             (
-                "Each change was taken out of the final code and the rest run on the same seeds; "
+                "Each change that was tested was taken out of the final code, and the rest run on the "
+                "same seeds; "
                 "positive means that the code is better with it. Intervals are at "
                 f"{level}, each by itself."
             ),
