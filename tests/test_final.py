@@ -33,6 +33,7 @@ from nightlab.final import (
     without,
 )
 from nightlab.model import Better, Guard, Objective, Outcome, Purpose, Run
+from nightlab.report import finalized
 
 OBJECTIVE = Objective("loss", Better.LOWER)
 
@@ -418,6 +419,17 @@ def test_an_ablation_that_time_did_not_allow_is_said_to_be_that() -> None:
     assert result.word is Word.WIN
     assert {e.why for e in result.effects} == {"no device time for it"}
     assert any("no device time to ablate experiment 2, 3" in note for note in result.notes)
+    assert "No change was measured by itself" in told_of(f)
+
+
+def test_a_table_of_tested_changes_says_how_they_were_tested() -> None:
+    f = plan_of(2, device_s=1000.0, pairs=4)
+    play(f, noisy(random.Random(1), {2: 9.0}, 0.1), seconds=1.0)
+    assert "Each change that was tested was taken out" in told_of(f)
+
+
+def told_of(f: Finalization) -> str:
+    return " ".join(text for _, text in finalized._said(f))
 
 
 def test_full_length_training_that_undoes_the_gain_is_said() -> None:

@@ -179,9 +179,8 @@ def _said(f: Finalization) -> Iterator[tuple[str, str]]:
         yield (
             "",
             (
-                "Each change that was tested was taken out of the final code, and the rest run on the "
-                "same seeds; "
-                "positive means that the code is better with it. Intervals are at "
+                "Each change that was tested was taken out of the final code, and the rest run on "
+                "the same seeds; positive means that the code is better with it. Intervals are at "
                 f"{level}, each by itself."
             ),
         )
