@@ -723,6 +723,14 @@ def test_what_a_run_lacks_and_the_person_has_is_told_with_the_line_that_gives_it
     assert cure in end if boxed(root) or named.startswith(("..", "data")) else "show 1" in end
 
 
+def test_a_number_that_was_printed_in_another_form_is_told_how_to_print_it(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "p", 'LR = 0.1\nprint(f"val_loss = {LR}")\n')
+    lines = three_lines(nightlab(root, "run", check=1))
+    assert "seen: 'val_loss = 0.1'" in lines[1]
+    assert "print it so, commit, then: nightlab run" in lines[2]
+    assert "val_loss: 0.123" in lines[2]
+
+
 def boxed(root: Path) -> bool:
     """Whether a sandbox works here that hides the person's files."""
     return "✓ box bubblewrap" in nightlab(root, "doctor").stdout
