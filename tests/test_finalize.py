@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from nightlab import report, views
 from nightlab.cli import finalizing, main
 from nightlab.errors import ConfigError, GitError, LockedError, SandboxError, SealError
 from nightlab.events import FinalStarted, RunFinished
@@ -209,6 +211,20 @@ def test_the_runs_of_a_finalization_are_nobodys_evidence(tmp_path: Path) -> None
     assert why.startswith("the other 15 were not needed: nothing was dropped")
     assert after.runs == history.runs + len(f.runs)
     assert after.device_seconds > history.device_seconds
+
+
+def test_the_debrief_does_not_count_a_finalization_into_the_night(tmp_path: Path) -> None:
+    root = study(tmp_path / "p", [BETTER])
+    history = fold(read(root / ".nightlab" / "t" / "journal.jsonl"))
+    night = report.facts(history, locked=False, now=history.last_at).totals
+    f, after = finalize(root, pairs=3)
+    told = report.facts(after, locked=False, now=after.last_at).totals
+    assert told == msgspec.structs.replace(night, device_s=told.device_s, wall_s=told.wall_s)
+    assert told.runs == sum(len(e.runs) for e in history.experiments.values())
+    assert told.device_s == pytest.approx(night.device_s)
+    assert told.wall_s == pytest.approx(night.wall_s)
+    seen = views.status(after, locked=False, now=after.last_at)
+    assert (seen["runs"], seen["final"]["runs"]) == (night.runs, len(f.runs))
 
 
 # --- ablation ---------------------------------------------------------------------------------
