@@ -163,7 +163,11 @@ def _search(
     stand = _values(history, found)
     for discovery in found[:3]:
         claim = history.experiments[discovery.experiment].claim
-        further = [c for c in claim.changes if _numeric(c) and stand[c.name] == c.new]
+        further = [
+            c
+            for c in claim.changes
+            if _numeric(c) and stand[c.name] == c.new and not _went_on(history, c)
+        ]
         if discovery.effect and discovery.effect > 0 and further:
             names = ", ".join(f"{move(c)} from {c.new:g}" for c in further)
             yield Step(
@@ -208,6 +212,16 @@ def _values(history: History, found: Sequence[Discovery]) -> dict[str, object]:
     """Where the keeps have left the constants that they moved."""
     numbers = sorted(d.experiment for d in found)
     return {c.name: c.new for n in numbers for c in history.experiments[n].claim.changes}
+
+
+def _went_on(history: History, change: Change) -> bool:
+    """Whether the next step in that direction was tried already, and lost."""
+    return any(
+        later.verdict in (Verdict.DISCARD, Verdict.CRASH)
+        for later in tried(history)
+        for c in later.claim.changes
+        if c.name == change.name and c.old == change.new and move(c) == move(change)
+    )
 
 
 def _numeric(change: Change) -> bool:
