@@ -179,6 +179,10 @@ def test_a_true_gain_is_a_win_with_its_branch_patches_and_page(
     html = (root / ".nightlab" / "t" / "report" / "report.html").read_text()
     assert html.index("certified gain") < html.index("gain of the night") < html.index("naive gain")
     assert "provisional" not in html
+    sections = ("Progress", "Finalization", "Notable discoveries", "What does not work")
+    places = [html.index(f"<h2>{name}") for name in sections]
+    assert places == sorted(places)
+    assert "Each tested change was taken out" in html
     capsys.readouterr()
     assert main(["status", "-C", str(root), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
@@ -407,6 +411,8 @@ def test_a_final_that_breaks_a_guard_on_fresh_seeds_is_not_called_a_win(
     assert found["result"]["claim"]["low"] > 0  # type: ignore[index]
     page = Path(str(found["page"])).read_text()
     assert "**Better, but vetoed.**" in page
+    tested = [e for e in found["result"]["effects"] if e["effect"] is not None]  # type: ignore[index]
+    assert ("Each tested change was taken out" in page) == bool(tested)
     assert main(["finalize", "-C", str(root)]) == 4
     assert "Better, but vetoed: guard peak" in capsys.readouterr().out
     assert main(["status", "-C", str(root)]) == 0

@@ -172,12 +172,12 @@ def _said(f: Finalization) -> Iterator[tuple[str, str]]:
     result, plan = f.result, f.plan
     if result is None:
         return
-    if result.effects:
+    if any(e.effect is not None for e in result.effects):
         level = f"{result.effects[0].level * 100:.0f} %"
         yield (
             "",
             (
-                "Each change was taken out of the final code and the rest run on the same seeds; "
+                "Each tested change was taken out of the final code, the rest run on the same seeds; "
                 "positive means that the code is better with it. Intervals are at "
                 f"{level}, each by itself."
             ),
