@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -179,9 +180,11 @@ def test_a_true_gain_is_a_win_with_its_branch_patches_and_page(
     html = (root / ".nightlab" / "t" / "report" / "report.html").read_text()
     assert html.index("certified gain") < html.index("gain of the night") < html.index("naive gain")
     assert "provisional" not in html
-    sections = ("Progress", "Finalization", "Notable discoveries", "What does not work")
-    places = [html.index(f"<h2>{name}") for name in sections]
-    assert places == sorted(places)
+    assert re.findall("<h2>([^<]+)", html)[:3] == [
+        "Progress",
+        "Finalization",
+        "Notable discoveries",
+    ]
     assert "Each tested change was taken out" in html
     capsys.readouterr()
     assert main(["status", "-C", str(root), "--json"]) == 0

@@ -168,6 +168,7 @@ def _final(history: History) -> dict[str, Any] | None:
         "word": f.result.word.value if f.result else None,
         "branch": f.closed.branch or None if f.closed else None,
         "commit": f.closed.commit if f.closed else None,
+        "stale": f.plan.final != history.tip,
         "runs": sum(not run.check for one in history.finals for run in one.runs),
     }
 

@@ -177,7 +177,7 @@ def _said(f: Finalization) -> Iterator[tuple[str, str]]:
         yield (
             "",
             (
-                "Each tested change was taken out of the final code, the rest run on the same seeds; "
+                "Each tested change was taken out of the final code and the rest run again; "
                 "positive means that the code is better with it. Intervals are at "
                 f"{level}, each by itself."
             ),
