@@ -416,6 +416,16 @@ def test_inconclusive_ones_are_to_be_tested_again(usual):
     }
 
 
+def test_a_near_miss_whose_constant_a_keep_moved_since_is_not_advised_again():
+    miss = Idea("LR down", 0.0005, changes=LR_DOWN)
+    elsewhere = (msgspec.structs.replace(LR_DOWN[0], name="DEPTH"),)
+    for changes, again in ((elsewhere, True), (LR_DOWN, False)):
+        made = of(Night(sigma=0.001, seed=3), miss, Idea("a keep", 0.5, changes=changes))
+        seen = facts(made)
+        assert [m.experiment for m in seen.near_misses] == [2]
+        assert ("retest" in {s.kind for s in seen.steps}) == again
+
+
 def test_a_near_miss_was_measured_better(usual):
     misses = facts(usual).near_misses
     assert misses
