@@ -170,7 +170,7 @@ def test_every_process_of_a_run_is_in_its_group_and_the_group_ends_with_it(
 def test_what_a_killed_nightlab_left_is_swept_at_the_next_start(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import os, subprocess, sys
-        from nightlab import _cgroup
+        from nightlab.process import _cgroup
         home, _ = _cgroup.home()
         group = home.group(None, None)
         subprocess.Popen(["/bin/sh", "-c", f"echo 0 > {group.entry}; exec sleep " + sys.argv[1]])
@@ -189,7 +189,7 @@ def test_what_a_killed_nightlab_left_is_swept_at_the_next_start(tmp_path: Path) 
             assert lab.poll() is None
         lab.kill()
     assert folder.exists()
-    start = "from nightlab import _cgroup; print(_cgroup.home()[0] is not None)"
+    start = "from nightlab.process import _cgroup; print(_cgroup.home()[0] is not None)"
     next_one = subprocess.run([sys.executable, "-c", start], capture_output=True, check=True)
     assert next_one.stdout == b"True\n"
     assert not folder.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from nightlab import report, views
 from nightlab.cli import finalizing, main
 from nightlab.errors import ConfigError, GitError, LockedError, SandboxError, SealError
 from nightlab.events import FinalStarted, RunFinished
@@ -177,6 +180,12 @@ def test_a_true_gain_is_a_win_with_its_branch_patches_and_page(
     html = (root / ".nightlab" / "t" / "report" / "report.html").read_text()
     assert html.index("certified gain") < html.index("gain of the night") < html.index("naive gain")
     assert "provisional" not in html
+    assert re.findall("<h2>([^<]+)", html)[:3] == [
+        "Progress",
+        "Finalization",
+        "Notable discoveries",
+    ]
+    assert "Each tested change was taken out" in html
     capsys.readouterr()
     assert main(["status", "-C", str(root), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
@@ -209,6 +218,20 @@ def test_the_runs_of_a_finalization_are_nobodys_evidence(tmp_path: Path) -> None
     assert why.startswith("the other 15 were not needed: nothing was dropped")
     assert after.runs == history.runs + len(f.runs)
     assert after.device_seconds > history.device_seconds
+
+
+def test_the_debrief_does_not_count_a_finalization_into_the_night(tmp_path: Path) -> None:
+    root = study(tmp_path / "p", [BETTER])
+    history = fold(read(root / ".nightlab" / "t" / "journal.jsonl"))
+    night = report.facts(history, locked=False, now=history.last_at).totals
+    f, after = finalize(root, pairs=3)
+    told = report.facts(after, locked=False, now=after.last_at).totals
+    assert told == msgspec.structs.replace(night, device_s=told.device_s, wall_s=told.wall_s)
+    assert told.runs == sum(len(e.runs) for e in history.experiments.values())
+    assert told.device_s == pytest.approx(night.device_s)
+    assert told.wall_s == pytest.approx(night.wall_s)
+    seen = views.status(after, locked=False, now=after.last_at)
+    assert (seen["runs"], seen["final"]["runs"]) == (night.runs, len(f.runs))
 
 
 # --- ablation ---------------------------------------------------------------------------------
@@ -391,6 +414,8 @@ def test_a_final_that_breaks_a_guard_on_fresh_seeds_is_not_called_a_win(
     assert found["result"]["claim"]["low"] > 0  # type: ignore[index]
     page = Path(str(found["page"])).read_text()
     assert "**Better, but vetoed.**" in page
+    tested = [e for e in found["result"]["effects"] if e["effect"] is not None]  # type: ignore[index]
+    assert ("Each tested change was taken out" in page) == bool(tested)
     assert main(["finalize", "-C", str(root)]) == 4
     assert "Better, but vetoed: guard peak" in capsys.readouterr().out
     assert main(["status", "-C", str(root)]) == 0

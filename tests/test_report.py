@@ -412,8 +412,24 @@ def test_inconclusive_ones_are_to_be_tested_again(usual):
     advised = {s.command for s in seen.steps if s.kind == "retest"}
     assert advised <= {f"nightlab show {m.experiment} --diff" for m in seen.near_misses}
     assert {m.experiment for m in seen.near_misses if m.verdict == "inconclusive"} == {
-        e.number for e in open_ones[:8]
+        e.number for e in open_ones if e.decision.evidence.effect > 0
     }
+
+
+def test_a_near_miss_whose_constant_a_keep_moved_since_is_not_advised_again():
+    miss = Idea("LR down", 0.0005, changes=LR_DOWN)
+    elsewhere = (msgspec.structs.replace(LR_DOWN[0], name="DEPTH"),)
+    for changes, again in ((elsewhere, True), (LR_DOWN, False)):
+        made = of(Night(sigma=0.001, seed=3), miss, Idea("a keep", 0.5, changes=changes))
+        seen = facts(made)
+        assert [m.experiment for m in seen.near_misses] == [2]
+        assert ("retest" in {s.kind for s in seen.steps}) == again
+
+
+def test_a_near_miss_was_measured_better(usual):
+    misses = facts(usual).near_misses
+    assert misses
+    assert all(m.effect > 0 for m in misses)
 
 
 def test_untouched_constants_are_named_and_touched_ones_are_not():
@@ -436,6 +452,14 @@ def test_a_direction_is_pushed_from_where_it_stands_now():
     steps = [s.do for s in facts(of(Night(), *ideas)).steps if s.kind == "push"]
     assert [s for s in steps if "LR down from 0.02" in s]
     assert not [s for s in steps if "from 0.03" in s]
+
+
+def test_a_direction_whose_next_step_lost_is_not_pushed():
+    further = tuple(msgspec.structs.replace(c, old=c.new, new=0.02) for c in LR_DOWN)
+    back = tuple(msgspec.structs.replace(c, old=c.new, new=0.04) for c in LR_DOWN)
+    for next_, pushed in ((further, False), (back, True)):
+        ideas = Idea("LR down", 0.5, changes=LR_DOWN), Idea("LR moved", -0.5, changes=next_)
+        assert ("push" in {s.kind for s in facts(of(Night(), *ideas)).steps}) == pushed
 
 
 def test_a_noise_floor_too_coarse_for_the_changes_is_told():

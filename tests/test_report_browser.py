@@ -106,7 +106,7 @@ def test_the_keyboard_goes_through_the_experiments(page, address):
     page.keyboard.press("End")
     page.keyboard.press("Enter")
     assert page.evaluate("location.hash") == "#e90"
-    assert page.locator("#e90").get_attribute("open") is not None
+    page.wait_for_selector("#e90[open]", state="attached")
 
 
 def test_the_table_is_filtered_by_words_and_verdicts(page, address, made):

@@ -8,6 +8,7 @@ import re
 from html.parser import HTMLParser
 from statistics import fmean, median
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from nightlab.errors import UsageError
 from nightlab.events import IdeaAdded, Noted
 from nightlab.model import Better, Change, Outcome, Verdict
 from nightlab.model import Idea as Waiting
-from nightlab.report import document
+from nightlab.report import document, summary
 from nightlab.report.words import clean, number, signed
 
 from .simulated import BASELINE, Idea, Night, night
@@ -399,6 +400,20 @@ def test_what_happened_since_an_experiment_adds_up_to_the_whole(usual):
     assert late.start.experiment == before
     assert late.gain.effect == pytest.approx(fmean(start) - fmean(end))
     assert sum(d.effect for d in late.discoveries) == pytest.approx(late.gain.effect)
+
+
+def test_the_claim_of_a_finalization_is_not_lent_to_the_gain_of_a_part(usual):
+    history, now = usual.fold(), {"locked": False, "now": usual.at}
+    moment = report.since(usual.events, "30", now=usual.at)
+    whole, part = (
+        msgspec.structs.replace(report.facts(history, since=since, **now), finalized="win")
+        for since in (None, moment)
+    )
+    assert "finalized on fresh seeds since: win" in summary.gained(whole)
+    assert summary.lines(whole)[0].endswith("finalized: win")
+    assert "provisional" in summary.gained(part)
+    assert "the whole gain since the baseline is finalized: win" in summary.gained(part)
+    assert summary.lines(part)[0].endswith("provisional")
 
 
 def test_a_part_is_titled_as_one_everywhere(usual):

@@ -221,5 +221,8 @@ def test_a_dry_run_shows_the_very_lines_that_it_would_write(tmp_path: Path) -> N
     assert '"nightlab": {' in said
     assert "  +name: nightlab" in said
     assert '"other"' in said  # what stands around it
+    parts = [line for line in said.splitlines() if line.endswith(" would be written")]
+    assert sum("permissions.deny" in line for line in parts) > 1
+    assert len(parts) == len(set(parts))  # each rule by its name
     skill(root, "install")
     assert "  -name: nightlab" in skill(root, "uninstall", "--dry-run")

@@ -10,6 +10,9 @@ from playwright.sync_api import expect
 
 from nightlab import journal
 from nightlab.config import Paths
+from nightlab.events import FinalDecided, FinalStarted
+from nightlab.final import Contest, Result, Side, Word
+from nightlab.final import Plan as FinalPlan
 from nightlab.plot.scene import scene_of
 from nightlab.report import words
 from nightlab.stats import t_quantile
@@ -32,6 +35,22 @@ HOSTILE = {
 }
 
 
+def finalized(made):
+    """The night with a finalization of its incumbent that calls it a win."""
+    history, none = made.history, Side(mean=1.0, sd=None, n=0)
+    plan = FinalPlan(
+        number=1, baseline=history.base_commit, final=history.tip,
+        experiment=history.incumbent_number, objective=history.study.objective, pairs=0, seeds=(),
+        lot=0, sigma=None, df=0, gain=None, kept=(), ablated=(), blocks=0, recheck=0, full=0,
+        run_s=1.0, full_s=1.0, device_s=1.0,
+    )  # fmt: skip
+    made.record(FinalStarted(plan=plan))
+    claim = Contest(arm="final", mine=none, against=none, planned=0, n=0)
+    found = Result(word=Word.WIN, reason="it holds", chosen="final", claim=claim)
+    made.record(FinalDecided(result=found))
+    return made
+
+
 class World:
     """Two projects and the dashboard that shows them; a lab works in the first."""
 
@@ -40,7 +59,7 @@ class World:
         self.second = make_project(folder / "nanochat")
         self.night = night(60, seed=1, tag="mar5")
         put(self.second, self.night, whole=True)
-        put(self.second, night(40, seed=5, tag="mar6"))
+        put(self.second, finalized(night(40, seed=5, tag="mar6")))
         self.lab = Lab(self.first, "live")
         soon(Paths(self.first).journal("live").exists)
         self.dashboard = Dashboard(self.first, self.second)
@@ -84,6 +103,12 @@ def soon(check, seconds=30.0):
 
 def drawn(page, count):
     expect(page.locator(f".plot[data-drawn='{count}']")).to_be_visible()
+
+
+def test_the_gain_is_called_what_it_is(show):
+    expect(show("#/1/mar5").locator("main")).to_contain_text(", provisional")
+    expect(show("#/1/mar6").locator("main")).to_contain_text(", finalized: win")
+    expect(show("#/1/mar6").locator("main")).not_to_contain_text("provisional")
 
 
 # --- the plot ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ that no screen has a truth of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from nightlab.integrity import QUARANTINE
 from nightlab.judge import estimate, fair
 from nightlab.model import (
     Experiment,
+    Outcome,
     Run,
     Verdict,
     values_of,
@@ -71,7 +73,7 @@ def status(history: History, *, locked: bool, now: float, program: str = "") -> 
         "pareto": front.front(history),
         "certificates": certificates.certificates(history),
         "experiments": _counts(history),
-        "runs": history.runs,
+        "runs": searched(history)[0],
         "running": _running(history, now if locked else None),
         "noise": dict(zip(("sigma", "df"), noise(history), strict=True)),
         "early_stop": history.early.summary(),
@@ -145,6 +147,18 @@ def parts(history: History) -> dict[str, dict[str, float | None]]:
     }
 
 
+def searched(history: History) -> tuple[int, int, float]:
+    """(runs, lost ones of them, device seconds) of the search: finalizations tell their own."""
+    final = [run for f in history.finals for run in f.runs]
+    measured = [run for run in final if not run.check]
+    lost = sum(run.outcome is Outcome.LOST for run in measured)
+    return (
+        history.runs - len(measured),
+        history.runs_by_outcome.get(Outcome.LOST, 0) - lost,
+        history.device_seconds - math.fsum(run.duration_s for run in final),
+    )
+
+
 def _final(history: History) -> dict[str, Any] | None:
     f = history.final
     if f is None:
@@ -154,6 +168,8 @@ def _final(history: History) -> dict[str, Any] | None:
         "word": f.result.word.value if f.result else None,
         "branch": f.closed.branch or None if f.closed else None,
         "commit": f.closed.commit if f.closed else None,
+        "stale": f.plan.final != history.tip,
+        "runs": sum(not run.check for one in history.finals for run in one.runs),
     }
 
 

@@ -65,6 +65,7 @@ def _final(found: dict[str, Any] | None) -> list[str]:
     if found["word"] is None:
         return ["under way: nightlab finalize   (goes on)"]
     where = f", {found['branch']} ({found['commit'][:7]})" if found["branch"] else ""
+    where += f", {words.count(found['runs'], 'run')}"
     return [f"{found['word']}{where}; more: nightlab finalize"]
 
 

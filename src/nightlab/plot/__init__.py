@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nightlab import views
 from nightlab.history import History
 from nightlab.model import Better, Purpose, Verdict
 from nightlab.plot import inline
@@ -289,10 +290,11 @@ def _headline(figure: Any, scene: Scene) -> None:
     done = len(history.settled())
     counts = history.counts
     kept = max(0, len(scene.chain) - 1)
+    runs, _, device_s = views.searched(history)
     under += (
         f"  ·  {count(done, 'experiment')}, {kept} kept, {counts.inconclusive} inconclusive, "
-        f"{counts.crash} crashed  ·  {count(history.runs, 'run')}, "
-        f"{duration(history.device_seconds)}"
+        f"{counts.crash} crashed  ·  {count(runs, 'run')}, "
+        f"{duration(device_s)}"
     )
     _fitted(figure, 0.955, title, color=_INK, fontsize=15, fontweight="bold")
     _fitted(figure, 0.905, under, color=_SOFT, fontsize=10)

@@ -40,11 +40,13 @@ def steps(
                 command="nightlab show 1 --log",
             )
         ]
+    stand = _values(history, found)
+    misses = [m for m in misses if _still(history, m, stand)]
     return [
         *_trouble(history, ending),
         *_ruler(history, seen, moved),
         *_claim(history, whole),
-        *_search(history, seen, found, misses, constants),
+        *_search(history, seen, found, misses, constants, stand),
         *ahead.steps(history, seen, found, misses),
     ]
 
@@ -152,6 +154,7 @@ def _search(
     found: Sequence[Discovery],
     misses: Sequence[Attempt],
     constants: Sequence[str],
+    stand: dict[str, object],
 ) -> Iterator[Step]:
     for miss in [m for m in misses if m.effect is not None and m.effect > 0][:3]:
         yield Step(
@@ -160,10 +163,13 @@ def _search(
             why=f"{signed(miss.effect, seen.sigma)} over {count(miss.runs, 'run')}, {miss.verdict}",
             command=f"nightlab show {miss.experiment} --diff",
         )
-    stand = _values(history, found)
     for discovery in found[:3]:
         claim = history.experiments[discovery.experiment].claim
-        further = [c for c in claim.changes if _numeric(c) and stand[c.name] == c.new]
+        further = [
+            c
+            for c in claim.changes
+            if _numeric(c) and stand[c.name] == c.new and not _went_on(history, c)
+        ]
         if discovery.effect and discovery.effect > 0 and further:
             names = ", ".join(f"{move(c)} from {c.new:g}" for c in further)
             yield Step(
@@ -208,6 +214,22 @@ def _values(history: History, found: Sequence[Discovery]) -> dict[str, object]:
     """Where the keeps have left the constants that they moved."""
     numbers = sorted(d.experiment for d in found)
     return {c.name: c.new for n in numbers for c in history.experiments[n].claim.changes}
+
+
+def _still(history: History, miss: Attempt, stand: dict[str, object]) -> bool:
+    """Whether no keep has moved since what the miss changed: else it cannot be tried as it was."""
+    changes = history.experiments[miss.experiment].claim.changes
+    return all(stand.get(c.name, c.old) == c.old for c in changes)
+
+
+def _went_on(history: History, change: Change) -> bool:
+    """Whether the next step in that direction was tried already, and lost."""
+    return any(
+        later.verdict in (Verdict.DISCARD, Verdict.CRASH)
+        for later in tried(history)
+        for c in later.claim.changes
+        if c.name == change.name and c.old == change.new and move(c) == move(change)
+    )
 
 
 def _numeric(change: Change) -> bool:

@@ -13,7 +13,6 @@ from nightlab.judge import estimate
 from nightlab.model import (
     Answer,
     Experiment,
-    Outcome,
     Verdict,
     values_of,
 )
@@ -174,7 +173,8 @@ def totals(history: History, since: Since | None, *, locked: bool, now: float) -
     """Counts and times; those of a part are what was added."""
     began, before = (since.at, since.before) if since else (history.started.at, None)
     counts, spent = history.counts, history.accounts.spent
-    until = now if locked else max(history.last_at, began)
+    runs, lost, device_s = views.searched(history)
+    until = now if locked else max(_night_end(history), began)
     found = Totals(
         experiments=counts.total,
         keep=counts.keep,
@@ -183,9 +183,9 @@ def totals(history: History, since: Since | None, *, locked: bool, now: float) -
         crash=counts.crash,
         open=len(history.trees),
         refused=history.refused,
-        runs=history.runs,
-        lost_runs=history.runs_by_outcome.get(Outcome.LOST, 0),
-        device_s=history.device_seconds,
+        runs=runs,
+        lost_runs=lost,
+        device_s=device_s,
         wall_s=max(0.0, until - began),
         sessions=history.sessions,
         tokens=spent.tokens,
@@ -211,6 +211,13 @@ def totals(history: History, since: Since | None, *, locked: bool, now: float) -
         answers={a: n for a, n in answers.items() if n},
         **less,
     )
+
+
+def _night_end(history: History) -> float:
+    """When the search was last heard of; a finalization may follow days later."""
+    if history.finals and history.ended is not None:
+        return history.ended.at
+    return history.last_at
 
 
 def early_stops(history: History, since: Since | None = None) -> EarlyStops:

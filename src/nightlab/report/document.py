@@ -220,16 +220,17 @@ def _tiles(f: Facts, final: Told | None) -> Iterator[_Tile]:
     """The figures on top: what may be claimed beside the naive one, and what it took."""
     sigma, t = f.noise.sigma, f.totals
     if final is not None and final.gain:
-        yield _Tile("certified gain", final.gain, final.bounds, "sure" if final.win else "")
+        whole = "" if summary.begin(f) == "baseline" else " of the whole study"
+        yield _Tile(f"certified gain{whole}", final.gain, final.bounds, "sure" if final.win else "")
     if f.gain is not None:
         level = f"{f.gain.level * 100:.0f} % interval"
         bounds = "exact as far as seen" if f.noise.deterministic else "no interval: noise unknown"
         if f.gain.low is not None and f.gain.high is not None and not f.noise.deterministic:
             bounds = f"{level} {_interval(f.gain.low, f.gain.high, sigma)}"
         share = "" if f.gain.relative is None else f"{_plus(percent(f.gain.relative))}, "
-        name = (
-            "gain of the night's runs" if final is not None and final.gain else "gain, provisional"
-        )
+        name = "gain, provisional"
+        if final is not None and final.gain and summary.begin(f) == "baseline":
+            name = "gain of the night's runs"
         yield _Tile(name, signed(f.gain.effect, sigma), share + bounds)
     if f.naive is not None and summary.naive(f):
         where = "baseline" if f.naive.experiment == 1 else f"exp {f.naive.experiment}"

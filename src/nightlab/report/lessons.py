@@ -23,7 +23,6 @@ from nightlab.report.words import clean
 from nightlab.stats import Pool, t_quantile
 
 _NAMED = 6  # experiments named beside a count
-_NEAR = -0.5  # standard errors: a discard above this was no clear loss
 _FEW = 2  # runs: with more, "no better" is an answer
 _SURE = 0.9
 _DIGITS = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
@@ -119,7 +118,7 @@ def losses(history: History, since: Since | None = None, most: int = 5) -> list[
 
 
 def near_misses(history: History, since: Since | None = None, most: int = 8) -> list[Attempt]:
-    """Inconclusive ones, and discards that few runs showed to be no clear loss.
+    """Inconclusive ones and discards of few runs that were measured better, none of them surely.
 
     The likeliest gain stands first.
     """
@@ -130,6 +129,9 @@ def near_misses(history: History, since: Since | None = None, most: int = 8) -> 
         z = decision.evidence.z if decision else None
         if decision is not None and decision.rule == QUARANTINE:
             continue  # its numbers are not believed
+        effect = effect_of(experiment)
+        if effect is not None and effect <= 0.0:
+            continue  # level or worse: a miss, and not a near one
         if experiment.verdict is Verdict.INCONCLUSIVE:
             found.append((z if z is not None else math.inf, experiment))
         elif (
@@ -137,7 +139,6 @@ def near_misses(history: History, since: Since | None = None, most: int = 8) -> 
             and decision is not None
             and decision.rule not in ("guard", "check")
             and z is not None
-            and z > _NEAR
             and decision.evidence.n_candidate <= _FEW
         ):
             found.append((z, experiment))

@@ -58,8 +58,10 @@ def gained(f: Facts) -> str:
     size = number(abs(whole.effect), sigma)
     relative = "" if whole.relative is None else f" ({percent(abs(whole.relative))})"
     standing = _standing(whole)
-    if f.finalized:
+    if f.finalized and begin(f) == "baseline":
         standing = f"of the night's own runs; finalized on fresh seeds since: {f.finalized}"
+    elif f.finalized:  # a part of what was finalized
+        standing += f"; the whole gain since the baseline is finalized: {f.finalized}"
     return f"{word} of {size}{relative}, {_bounds(whole, f)}; {standing}"
 
 
@@ -265,7 +267,8 @@ def lines(f: Facts) -> tuple[str, str, str]:
             low, high = number(f.gain.low, sigma), number(f.gain.high, sigma)
             bounds = f" ({f.gain.level * 100:.0f} %: {low} to {high})"
         first += f"{f.metric} {start} → {end}, gain {number(f.gain.effect, sigma)}{bounds}, "
-        first += f"finalized: {f.finalized}" if f.finalized else "provisional"
+        own = f.finalized if begin(f) == "baseline" else None  # a part of it has no claim
+        first += f"finalized: {own}" if own else "provisional"
     else:
         first += claim(f)
     second = (

@@ -82,7 +82,8 @@ def uninstall(receipt: Path, *, dry_run: bool = False) -> list[Step]:
     texts: dict[Path, str | None] = {}
     for undo in reversed(_receipt(receipt)):
         path = Path(undo["path"])
-        what = ".".join(undo.get("keys", ())) or undo["kind"]
+        item = undo.get("value") if undo["kind"] == "item" else None
+        what = _named(undo.get("keys", ()), item) or undo["kind"]
         try:
             old = texts[path] if path in texts else merging.read(path)
             texts[path] = new = merging.taken_out(undo, old)
@@ -141,7 +142,14 @@ def receipt_in(folder: Path) -> Path:
 def _what(part: Part) -> str:
     if isinstance(part, Whole):
         return "the skill"
-    return ".".join(part.table if isinstance(part, Block) else part.keys)
+    if isinstance(part, Block):
+        return ".".join(part.table)
+    return _named(part.keys, part.value if part.item else None)
+
+
+def _named(keys: Sequence[str], item: object) -> str:
+    """An entry by its keys; one of several in a list also by what it says."""
+    return ".".join(keys) + (f" {item}" if isinstance(item, str) else "")
 
 
 def _by_hand(part: Part) -> str:

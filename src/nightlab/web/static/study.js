@@ -87,12 +87,12 @@ export class StudyPage {
     const kept = Math.max(0, (experiments.keep ?? 0) - (incumbent ? 1 : 0));
     const certified = status.certificates?.certified?.length ?? 0;
     const said = [
-      status.gain !== null && moved ? `gain ${signed(status.gain, sigma)}${certified ? "" : ", provisional"}` : incumbent ? "nothing kept yet" : null,
+      status.gain !== null && moved ? `gain ${signed(status.gain, sigma)}, ${standing(status.final)}` : incumbent ? "nothing kept yet" : null,
       `${count(experiments.total, "experiment")}`,
       `${whole(kept)} kept${certified ? `, ${whole(certified)} certified` : ""}`,
       `${whole(experiments.inconclusive)} inconclusive`,
       experiments.crash ? `${whole(experiments.crash)} crashed` : null,
-      count(status.runs ?? 0, "run"),
+      `${count(status.runs ?? 0, "run")}${status.final?.runs ? ` and ${whole(status.final.runs)} to finalize` : ""}`,
       status.cost ? duration(status.cost.device_seconds) : null,
       sigma ? `noise of one run ± ${number(sigma, sigma)}` : null,
     ].filter(Boolean);
@@ -103,6 +103,11 @@ export class StudyPage {
     refill(this.warnings, (status.warnings ?? []).slice(-2).map((text) => h("p", null, line(text, 300))),
       (status.quarantined ?? []).length ? h("p", null, "Put aside for you, not believable: ", status.quarantined.map((n) => [h("a", { href: hashOf(this.study.id, "exp", n) }, `exp ${n}`), " "]).flat()) : null);
   }
+}
+
+/** What may be claimed of the gain: that a keep is certified says nothing of the whole of it. */
+function standing(final) {
+  return final?.word && !final.stale ? `finalized: ${line(final.word, 20)}` : "provisional";
 }
 
 /** Why there is nothing to see. */
