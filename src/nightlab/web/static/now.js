@@ -43,7 +43,10 @@ export class Now {
       const what = doing && doing !== "running" ? `${runs}; ${doing}` : runs;
       return status.baseline ? what : `Calibrating: the untouched code is measured first. ${what}`;
     }
-    if (status.state === "running") return "The lab runs.";
+    if (status.state === "running") {
+      const { final } = status;
+      return final && !final.commit ? `Finalizing: ${count(final.runs, "run")} so far` : "The lab runs.";
+    }
     const why = status.ended?.detail || status.ended?.reason;
     return `No lab works on this study${why ? `: ${line(why, 160)}` : ""}. Go on with it: nightlab run --tag ${status.tag}`;
   }
