@@ -117,7 +117,7 @@ def _state(found: dict[str, Any]) -> str:
     if ended is None:
         return "stopped; it was cut short and goes on with: nightlab run"
     detail = f" ({ended['detail']})" if ended["detail"] else ""
-    if ended["reason"] == state:  # "stopped" need not be said twice
+    if ended["reason"] in (state, "bound"):  # what need not be said twice
         return f"{state}{detail}"
     return f"{state}: {ended['reason']}{detail}"
 
