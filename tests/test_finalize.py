@@ -185,7 +185,7 @@ def test_a_true_gain_is_a_win_with_its_branch_patches_and_page(
         "Finalization",
         "Notable discoveries",
     ]
-    assert "Each tested change was taken out" in html
+    assert "Each change that was tested was taken out" in html
     capsys.readouterr()
     assert main(["status", "-C", str(root), "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
@@ -415,7 +415,7 @@ def test_a_final_that_breaks_a_guard_on_fresh_seeds_is_not_called_a_win(
     page = Path(str(found["page"])).read_text()
     assert "**Better, but vetoed.**" in page
     tested = [e for e in found["result"]["effects"] if e["effect"] is not None]  # type: ignore[index]
-    assert ("Each tested change was taken out" in page) == bool(tested)
+    assert ("Each change that was tested was taken out" in page) == bool(tested)
     assert main(["finalize", "-C", str(root)]) == 4
     assert "Better, but vetoed: guard peak" in capsys.readouterr().out
     assert main(["status", "-C", str(root)]) == 0
