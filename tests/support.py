@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -223,3 +224,32 @@ def kill_at_append(when: str, at: int) -> None:
         return written
 
     Journal.append = append  # type: ignore[method-assign, assignment]
+
+
+def on_a_terminal(
+    words: Sequence[str], cwd: Path, answers: bytes, *, seconds: float = 30, **env: str
+) -> bytes:
+    """What a person at a terminal sees of ``nightlab`` ``words``, who types ``answers``.
+
+    It must end well, within ``seconds`` of its last output.
+    """
+    master, slave = pty.openpty()
+    program = subprocess.Popen(
+        [sys.executable, "-m", "nightlab", *words],
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm", **env},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    os.write(master, answers)
+    seen = b""
+    try:
+        while chunk := os.read(master, 4096):
+            seen += chunk
+    except OSError:  # the other end is closed
+        pass
+    os.close(master)
+    assert program.wait(seconds) == 0, seen
+    return seen

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,7 +10,7 @@ import pytest
 
 from nightlab import config
 from nightlab.project import evaluators
-from tests.test_init import ENV, commit, init, karpathy, three_lines
+from tests.test_init import at_init, commit, init, karpathy, three_lines
 
 TRAIN = """\
 import numpy as np
@@ -186,24 +182,6 @@ def test_on_a_terminal_a_ready_project_is_asked(
     place = 'os.path.join(os.environ["NIGHTLAB_ARTIFACT"], "model.npz")'
     ready = [f"import os\n{t}".replace('"model.npz"', place) for t in (TRAIN, EVALUATE)]
     root = commit(tmp_path / "p", train__py=ready[0], evaluate__py=ready[1])
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nightlab", "init"],
-        cwd=root,
-        env={**ENV, "TERM": "xterm"},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-    )
-    os.close(slave)
-    os.write(master, answer)
-    seen = b""
-    try:
-        while chunk := os.read(master, 4096):
-            seen += chunk
-    except OSError:  # the other end is closed
-        pass
-    os.close(master)
-    assert process.wait(30) == 0, seen
+    seen = at_init(root, answer)
     assert b"Seal the study with it? [yes/no]" in seen
     assert config.load(root).evaluate.endswith("evaluate.py") == sealed

@@ -5,10 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +19,7 @@ from nightlab.exchange.choosing import choose
 from nightlab.history import History, fold
 from nightlab.lab import open_study
 from nightlab.model import Verdict
-from tests.support import TRAIN, Reader, Steps, drive, git, lr, make_project
+from tests.support import TRAIN, Reader, Steps, drive, git, lr, make_project, on_a_terminal
 
 LEDGERS = Path(__file__).parent / "ledgers"
 
@@ -259,24 +255,7 @@ def test_on_a_terminal_it_asks_which_way_is_better(tmp_path: Path) -> None:
     path.write_text(
         "commit\tscore\tstatus\tdescription\naaaaaaa\t1\tkeep\ta\nbbbbbbb\t2\tkeep\tb\n"
     )
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nightlab", "report", "--import", str(path)],
-        cwd=tmp_path,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-    )
-    os.close(slave)
-    os.write(master, b"sideways\nhigher\n")
-    seen = b""
-    try:
-        while chunk := os.read(master, 4096):
-            seen += chunk
-    except OSError:  # the other end is closed
-        pass
-    os.close(master)
-    assert process.wait(60) == 0, seen
+    words = ["report", "--import", str(path)]
+    seen = on_a_terminal(words, tmp_path, b"sideways\nhigher\n", seconds=60, COLUMNS="200")
     assert seen.count(b"Which is better? [lower/higher]") == 2
     assert b"naive gain +1" in seen

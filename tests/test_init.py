@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 import tomllib
@@ -16,7 +15,7 @@ import pytest
 from nightlab import config, metrics, project
 from nightlab.errors import GitError
 from nightlab.model import Better
-from tests.support import git
+from tests.support import git, on_a_terminal
 
 SRC = Path(__file__).parent.parent / "src"
 ENV = {**os.environ, "PYTHONPATH": str(SRC), "COLUMNS": "100"}
@@ -414,48 +413,29 @@ def test_the_file_is_small_enough_to_read_aloud(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 100
 
 
-def on_a_terminal(root: Path, answers: bytes) -> bytes:
+def at_init(root: Path, answers: bytes) -> bytes:
     """``nightlab init`` with a person at it; what the screen showed."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nightlab", "init"],
-        cwd=root,
-        env={**ENV, "TERM": "xterm"},
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-    )
-    os.close(slave)
-    os.write(master, answers)
-    seen = b""
-    try:
-        while chunk := os.read(master, 4096):
-            seen += chunk
-    except OSError:  # the other end is closed
-        pass
-    os.close(master)
-    assert process.wait(30) == 0, seen
-    return seen
+    return on_a_terminal(["init"], root, answers, PYTHONPATH=str(SRC), COLUMNS="100")
 
 
 def test_a_lone_script_that_nothing_tells_of_is_the_answer_to_enter(tmp_path: Path) -> None:
     root = commit(tmp_path / "p", measure_it__py='tell = print\ntell("val_loss:", 3)\n')
     hint = three_lines(init(root))[2]
     assert "nightlab init --command 'python measure_it.py'" in hint
-    assert b"[python measure_it.py]" in on_a_terminal(root, b"\nval_loss\n")
+    assert b"[python measure_it.py]" in at_init(root, b"\nval_loss\n")
     assert config.load(root).command == "python measure_it.py"
 
 
 def test_on_a_terminal_it_asks_what_it_cannot_see(tmp_path: Path) -> None:
     root = commit(tmp_path / "p", main__py='print("score:", 3)\n')
-    seen = on_a_terminal(root, b"upwards\nhigher\n")
+    seen = at_init(root, b"upwards\nhigher\n")
     assert b"Is a lower or a higher score better? [lower/higher]" in seen
     assert config.load(root).objective.better is Better.HIGHER
 
 
 def test_on_a_terminal_it_asks_what_may_change_behind_a_shell_script(tmp_path: Path) -> None:
     root = commit(tmp_path / "p", run__sh="#!/bin/sh\nmake -s\n", plan__c="int main;\n")
-    seen = on_a_terminal(root, b"plan.c\nval_loss\n")
+    seen = at_init(root, b"plan.c\nval_loss\n")
     assert b"Which files may change?" in seen
     assert config.load(root).edit == ("plan.c",)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 # Where libraries keep what they once downloaded; a box has no network to fetch it again.
@@ -31,11 +32,7 @@ _SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "run", "sbin", "
 def outside(sources: Iterable[str], home: Path) -> tuple[str, ...]:
     """Existing paths that the sources name, as ``[sandbox] read`` takes them, each once."""
     found: dict[str, None] = {}
-    for text in sources:
-        try:
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError):
-            continue
+    for tree in _trees(sources):
         for place in (*_in_home(tree), *_caches(tree)):
             top = place.parts[0] if place.parts else ""
             if top and top not in _SECRET and ".." not in place.parts and _exists(home / place):
@@ -52,16 +49,19 @@ def beside(sources: Iterable[str], folder: Path) -> tuple[str, ...]:
     A run stands in a copy of the project, which has nothing beside it.
     """
     found: dict[str, None] = {}
-    for text in sources:
-        try:
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError):
-            continue
+    for tree in _trees(sources):
         for node in ast.walk(tree):
             said = _text(node)
             if said.startswith("../") and len(said) < _LONGEST and _exists(folder / said):
                 found[said] = None
     return tuple(found)
+
+
+def _trees(sources: Iterable[str]) -> Iterator[ast.Module]:
+    """The sources as Python reads them; what is no Python is passed over."""
+    for text in sources:
+        with suppress(SyntaxError, ValueError, RecursionError):
+            yield ast.parse(text)
 
 
 def _in_home(tree: ast.AST) -> Iterator[PurePosixPath]:
