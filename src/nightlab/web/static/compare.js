@@ -2,7 +2,7 @@
 
 import { h, refill, tableOf } from "./dom.js";
 import { count, duration, line, number, signed, tokens, usd } from "./format.js";
-import { themeOf } from "./paint.js";
+import { gridLines, themeOf } from "./paint.js";
 import { sized } from "./plot.js";
 import { hashOf } from "./router.js";
 import { levelsOf, tickText, ticks } from "./scene.js";
@@ -95,16 +95,7 @@ function axes(ctx, lines, axis, width, height, theme) {
   ctx.strokeStyle = theme.rule;
   ctx.lineWidth = 1;
   const rows = ticks(low, high, (box.bottom - box.top) / 56);
-  const say = tickText(rows);
-  ctx.textAlign = "right";
-  ctx.textBaseline = "middle";
-  ctx.beginPath();
-  for (const v of rows) {
-    ctx.moveTo(box.left, Math.round(y(v)) + 0.5);
-    ctx.lineTo(box.right, Math.round(y(v)) + 0.5);
-    ctx.fillText(say(v), box.left - 8, y(v));
-  }
-  ctx.stroke();
+  gridLines(ctx, box, rows, y, 8);
   ctx.textAlign = "center";
   ctx.textBaseline = "top";
   const columns = ticks(0, end, (box.right - box.left) / 90, axis === "n");

@@ -2,9 +2,9 @@
 
 import { h } from "./dom.js";
 import { line, number } from "./format.js";
-import { themeOf } from "./paint.js";
+import { gridLines, themeOf } from "./paint.js";
 import { sized } from "./plot.js";
-import { levelsOf, tickText, ticks } from "./scene.js";
+import { levelsOf, ticks } from "./scene.js";
 
 /** What a run prints on its way, against the incumbent's own. Returns {node, draw(run)}. */
 export function curveBox() {
@@ -44,17 +44,7 @@ function curves(ctx, node, own, theirs, name) {
   ctx.fillStyle = theme.soft;
   ctx.strokeStyle = theme.rule;
   ctx.lineWidth = 1;
-  ctx.textAlign = "right";
-  ctx.textBaseline = "middle";
-  const rows = ticks(low, high, 3);
-  const say = tickText(rows);
-  ctx.beginPath();
-  for (const v of rows) {
-    ctx.moveTo(box.left, Math.round(y(v)) + 0.5);
-    ctx.lineTo(box.right, Math.round(y(v)) + 0.5);
-    ctx.fillText(say(v), box.left - 6, y(v));
-  }
-  ctx.stroke();
+  gridLines(ctx, box, ticks(low, high, 3), y, 6);
   ctx.textAlign = "left";
   ctx.fillText(name, box.left, 8);
   ctx.textAlign = "right";

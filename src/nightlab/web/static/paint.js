@@ -74,23 +74,28 @@ export function paint(ctx, scene, frame, theme, mask = null) {
   nameSteps(ctx, scene, frame, theme, spots, FONT);
 }
 
+/** A line across the box at each of the values, and the value left of it, in the colours set. */
+export function gridLines(ctx, box, values, y, gap) {
+  const say = tickText(values);
+  ctx.textAlign = "right";
+  ctx.textBaseline = "middle";
+  ctx.beginPath();
+  for (const v of values) {
+    const at = Math.round(y(v)) + 0.5;
+    ctx.moveTo(box.left, at);
+    ctx.lineTo(box.right, at);
+    ctx.fillText(say(v), box.left - gap, at);
+  }
+  ctx.stroke();
+}
+
 function axes(ctx, scene, frame, theme) {
   ctx.font = `12px ${FONT}`;
   ctx.lineWidth = 1;
   ctx.strokeStyle = theme.rule;
   ctx.fillStyle = theme.soft;
-  ctx.textAlign = "right";
-  ctx.textBaseline = "middle";
   const rows = ticks(scene.low, scene.high, Math.max(2, (frame.bottom - frame.top) / 56));
-  const say = tickText(rows);
-  ctx.beginPath();
-  for (const v of rows) {
-    const y = Math.round(frame.y(v)) + 0.5;
-    ctx.moveTo(frame.left, y);
-    ctx.lineTo(frame.right, y);
-    ctx.fillText(say(v), frame.left - 8, y);
-  }
-  ctx.stroke();
+  gridLines(ctx, frame, rows, frame.y, 8);
   ctx.textAlign = "center";
   ctx.textBaseline = "top";
   const columns = ticks(scene.from, scene.to, Math.max(2, (frame.right - frame.left) / 90), scene.axis === "n")
